@@ -1,0 +1,11 @@
+# Every switch of the build, one line of help each.
+option(BUILD_SHARED_LIBS "Build libcenote as a shared library" ON)
+option(CENOTE_OPENMP "Use OpenMP as the default thread pool" ON)
+option(CENOTE_TORCH "Build the PyTorch binding, the network tools and `cenote train`" ON)
+option(CENOTE_CLI "Build the command line" ON)
+option(CENOTE_TESTS "Build the tests" ON)
+option(CENOTE_BENCH "Build the benchmarks" ON)
+option(CENOTE_EXAMPLES "Build the examples" ON)
+option(CENOTE_WERROR "Treat warnings as errors" OFF)
+set(CENOTE_SANITIZE "" CACHE STRING "Sanitizers: empty, address or thread")
+set(CENOTE_PYTHON "" CACHE FILEPATH "Python whose torch wheel to build against (default: .venv/bin/python)")

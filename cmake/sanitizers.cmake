@@ -1,0 +1,10 @@
+# CENOTE_SANITIZE=address (with UBSan) or thread, for everything that is built.
+if(CENOTE_SANITIZE STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+elseif(CENOTE_SANITIZE STREQUAL "thread")
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=thread)
+elseif(NOT CENOTE_SANITIZE STREQUAL "")
+  message(FATAL_ERROR "CENOTE_SANITIZE must be empty, address or thread, got ${CENOTE_SANITIZE}")
+endif()

@@ -1,0 +1,10 @@
+// Cenote, the pooling library: everything public in one include.
+#pragma once
+
+#include "cenote/adaptive.h"
+#include "cenote/error.h"
+#include "cenote/global.h"
+#include "cenote/registry.h"
+#include "cenote/runtime.h"
+#include "cenote/tensor.h"
+#include "cenote/window.h"

@@ -1,0 +1,59 @@
+// One row per op: what it is called, which options it reads, and how to call it without knowing it.
+// The command line, the tests, the benchmark and the docs check walk this table.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "cenote/export.h"
+#include "cenote/tensor.h"
+
+namespace cenote {
+
+/// The union of the options of all ops; each op reads those that its row names.
+struct OpArguments {
+  Dims kernel = {};
+  Dims stride = {};
+  Dims padding = 0;
+  Dims padding_end = {};
+  Dims dilation = 1;
+  Dims output_size = {};
+  bool ceil_mode = false;
+  bool count_include_pad = true;
+  std::optional<std::int64_t> divisor_override = {};
+};
+
+/// Bits of OpInfo::parameters.
+enum OpParameter : std::uint32_t {
+  kTakesWindow = 1,       // kernel, stride, padding, padding_end, dilation, ceil_mode
+  kTakesDivisor = 2,      // count_include_pad, divisor_override
+  kTakesOutputSize = 4,   // output_size
+};
+
+struct OpInfo {
+  std::string_view name;     // "max_pool2d"
+  std::string_view family;   // "window", the stem of its files
+  std::string_view summary;  // one line
+  int spatial_rank;
+  std::uint32_t parameters;
+  bool records_indices;  // max: forward can write indices, backward needs them
+
+  Dims (*shape)(const Dims& x_sizes, const OpArguments& arguments);
+  /// Compact record for the backward; only where records_indices.
+  DType (*tap_dtype)(const Dims& x_sizes, const OpArguments& arguments);
+  /// `indices` may be null.
+  void (*forward)(const TensorView& y, const TensorView* indices, const ConstTensorView& x,
+                  const OpArguments& arguments);
+  /// `indices` is read where records_indices, else ignored.
+  void (*backward)(const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,
+                   const OpArguments& arguments);
+};
+
+/// All ops, by family and name.
+CENOTE_EXPORT std::span<const OpInfo> ops();
+/// The row called `name`, or null.
+CENOTE_EXPORT const OpInfo* find_op(std::string_view name);
+
+}  // namespace cenote

@@ -1,0 +1,145 @@
+// Window pooling: a kernel slides over the spatial axes of [N, C, spatial...] or [C, spatial...].
+//
+//   max_pool1d/2d/3d   y = max over the window          (padding never wins; NaN propagates)
+//   avg_pool1d/2d/3d   y = sum over the window / divisor
+//
+// Semantics, names and defaults follow PyTorch, with two additions for every op: a separate padding at
+// the end of each axis, and dilation (for avg too). Per-axis options take one value for all axes or one
+// value per axis. x and y are f32 or f64. Each op has the forms
+//   NAME_shape(x_sizes, options)                 sizes of y, no data needed
+//   NAME(x, options)                             returns y in the layout of x
+//   NAME_into(y, x, options)                     writes y, allocates no tensor
+//   NAME_backward(grad_y, ..., options)          gradient with respect to x
+//   NAME_backward_into(grad_x, grad_y, ..., options)
+// All throw cenote::Error on bad arguments, before any element is touched.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "cenote/export.h"
+#include "cenote/tensor.h"
+
+namespace cenote {
+
+/// Output size of one axis: floor((size + padding_begin + padding_end - dilation * (kernel - 1) - 1) / stride) + 1,
+/// rounded up instead of down with ceil_mode, but never with a last window that starts beyond
+/// size + padding_begin. Source: PyTorch pooling_output_shape, ONNX MaxPool-22.
+struct WindowAxis {
+  std::int64_t kernel = 1;
+  std::int64_t stride = 1;
+  std::int64_t padding_begin = 0;
+  std::int64_t padding_end = 0;
+  std::int64_t dilation = 1;
+};
+CENOTE_EXPORT std::int64_t pool_output_size(std::int64_t size, const WindowAxis& axis, bool ceil_mode = false);
+
+struct MaxPoolOptions {
+  Dims kernel;            // required, >= 1
+  Dims stride = {};       // default: kernel
+  Dims padding = 0;       // at the begin of each axis, at most half of the dilated kernel
+  Dims padding_end = {};  // at the end of each axis; default: padding
+  Dims dilation = 1;
+  bool ceil_mode = false;
+};
+
+struct AvgPoolOptions {
+  Dims kernel;
+  Dims stride = {};
+  Dims padding = 0;
+  Dims padding_end = {};
+  Dims dilation = 1;
+  bool ceil_mode = false;
+  bool count_include_pad = true;                  // padding counts in the divisor, ceil overhang never does
+  std::optional<std::int64_t> divisor_override = {};  // replaces the divisor; not 0
+};
+
+/// y and where each maximum came from.
+struct MaxPoolResult {
+  Tensor values;
+  Tensor indices;
+};
+
+// ---- max ----------------------------------------------------------------------------------------
+// Ties go to the first element in row-major order, a NaN wins over everything (the last one gives the
+// index), a window without a real element gives -inf and index -1, through which no gradient flows.
+//
+// `indices` records where each maximum came from, in one of two forms chosen by its dtype:
+//   i64       PyTorch's return_indices: the flat position inside the D*H*W plane of the channel;
+//   u8, u16   a compact tap number inside the window, row-major; all bits set means none. 8 or 4 times
+//             smaller, and what the fast backward wants. max_pool_tap_dtype says which fits.
+// The backward takes either.
+
+/// u8, u16, or i64 when the kernel has too many taps for both (the record is then the i64 index).
+CENOTE_EXPORT DType max_pool_tap_dtype(const Dims& kernel, int spatial_rank);
+
+CENOTE_EXPORT Dims max_pool1d_shape(const Dims& x_sizes, const MaxPoolOptions& options);
+CENOTE_EXPORT Dims max_pool2d_shape(const Dims& x_sizes, const MaxPoolOptions& options);
+CENOTE_EXPORT Dims max_pool3d_shape(const Dims& x_sizes, const MaxPoolOptions& options);
+
+CENOTE_EXPORT Tensor max_pool1d(const ConstTensorView& x, const MaxPoolOptions& options);
+CENOTE_EXPORT Tensor max_pool2d(const ConstTensorView& x, const MaxPoolOptions& options);
+CENOTE_EXPORT Tensor max_pool3d(const ConstTensorView& x, const MaxPoolOptions& options);
+
+/// values and indices; `indices_dtype` is i64, or the dtype of compact taps.
+CENOTE_EXPORT MaxPoolResult max_pool1d_with_indices(const ConstTensorView& x, const MaxPoolOptions& options,
+                                                    DType indices_dtype = DType::i64);
+CENOTE_EXPORT MaxPoolResult max_pool2d_with_indices(const ConstTensorView& x, const MaxPoolOptions& options,
+                                                    DType indices_dtype = DType::i64);
+CENOTE_EXPORT MaxPoolResult max_pool3d_with_indices(const ConstTensorView& x, const MaxPoolOptions& options,
+                                                    DType indices_dtype = DType::i64);
+
+/// `indices` may be null. y and indices must not overlap x or each other.
+CENOTE_EXPORT void max_pool1d_into(const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options,
+                                   const TensorView* indices = nullptr);
+CENOTE_EXPORT void max_pool2d_into(const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options,
+                                   const TensorView* indices = nullptr);
+CENOTE_EXPORT void max_pool3d_into(const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options,
+                                   const TensorView* indices = nullptr);
+
+/// Deterministic. Throws Error when an i64 index lies outside the plane (-1 is legal: no gradient).
+CENOTE_EXPORT Tensor max_pool1d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
+                                         const Dims& x_sizes, const MaxPoolOptions& options);
+CENOTE_EXPORT Tensor max_pool2d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
+                                         const Dims& x_sizes, const MaxPoolOptions& options);
+CENOTE_EXPORT Tensor max_pool3d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
+                                         const Dims& x_sizes, const MaxPoolOptions& options);
+
+CENOTE_EXPORT void max_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const ConstTensorView& indices, const MaxPoolOptions& options);
+CENOTE_EXPORT void max_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const ConstTensorView& indices, const MaxPoolOptions& options);
+CENOTE_EXPORT void max_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const ConstTensorView& indices, const MaxPoolOptions& options);
+
+// ---- avg ----------------------------------------------------------------------------------------
+// The divisor is divisor_override, or the number of window positions inside the padded input
+// (count_include_pad), or the number of real elements. A window without a real element gives 0.
+
+CENOTE_EXPORT Dims avg_pool1d_shape(const Dims& x_sizes, const AvgPoolOptions& options);
+CENOTE_EXPORT Dims avg_pool2d_shape(const Dims& x_sizes, const AvgPoolOptions& options);
+CENOTE_EXPORT Dims avg_pool3d_shape(const Dims& x_sizes, const AvgPoolOptions& options);
+
+CENOTE_EXPORT Tensor avg_pool1d(const ConstTensorView& x, const AvgPoolOptions& options);
+CENOTE_EXPORT Tensor avg_pool2d(const ConstTensorView& x, const AvgPoolOptions& options);
+CENOTE_EXPORT Tensor avg_pool3d(const ConstTensorView& x, const AvgPoolOptions& options);
+
+CENOTE_EXPORT void avg_pool1d_into(const TensorView& y, const ConstTensorView& x, const AvgPoolOptions& options);
+CENOTE_EXPORT void avg_pool2d_into(const TensorView& y, const ConstTensorView& x, const AvgPoolOptions& options);
+CENOTE_EXPORT void avg_pool3d_into(const TensorView& y, const ConstTensorView& x, const AvgPoolOptions& options);
+
+CENOTE_EXPORT Tensor avg_pool1d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
+                                         const AvgPoolOptions& options);
+CENOTE_EXPORT Tensor avg_pool2d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
+                                         const AvgPoolOptions& options);
+CENOTE_EXPORT Tensor avg_pool3d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
+                                         const AvgPoolOptions& options);
+
+CENOTE_EXPORT void avg_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const AvgPoolOptions& options);
+CENOTE_EXPORT void avg_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const AvgPoolOptions& options);
+CENOTE_EXPORT void avg_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const AvgPoolOptions& options);
+
+}  // namespace cenote

@@ -1,0 +1,74 @@
+// The table of function pointers between the ops, which check, and the loops, which trust.
+// One block per family; the pointers of a backend are all set.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "cenote/window.h"
+#include "core/tensor5.h"
+
+namespace cenote {
+
+using WindowAxes = std::array<WindowAxis, 3>;  // D, H, W
+
+/// How an average divides: by `override_value` unless that is 0.
+struct Divisor {
+  bool count_include_pad = true;
+  std::int64_t override_value = 0;
+};
+
+// `indices`, where it is a pointer, may be null; its dtype is i64 (position in the plane), u8 or u16 (tap
+// in the window). max_backward returns an i64 index that lies outside its plane, if there is one.
+
+struct WindowBackend {
+  void (*max)(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& axes);
+  std::optional<std::int64_t> (*max_backward)(const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                              const ConstTensor5& indices, const WindowAxes& axes);
+  void (*avg)(const Tensor5& y, const ConstTensor5& x, const WindowAxes& axes, const Divisor& divisor);
+  void (*avg_backward)(const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& axes,
+                       const Divisor& divisor);
+};
+
+/// The window of an output follows from the sizes of x and y.
+struct AdaptiveBackend {
+  void (*max)(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x);
+  std::optional<std::int64_t> (*max_backward)(const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                              const ConstTensor5& indices);
+  void (*avg)(const Tensor5& y, const ConstTensor5& x);
+  void (*avg_backward)(const Tensor5& grad_x, const ConstTensor5& grad_y);
+};
+
+/// y has size 1 in D, H and W.
+struct GlobalBackend {
+  void (*max)(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x);
+  std::optional<std::int64_t> (*max_backward)(const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                              const ConstTensor5& indices);
+  void (*avg)(const Tensor5& y, const ConstTensor5& x);
+  void (*avg_backward)(const Tensor5& grad_x, const ConstTensor5& grad_y);
+};
+
+struct Backend {
+  WindowBackend window;
+  AdaptiveBackend adaptive;
+  GlobalBackend global;
+};
+
+/// The loops of the CPU target in use.
+const Backend& backend();
+
+namespace reference {
+extern const WindowBackend window;
+extern const AdaptiveBackend adaptive;
+extern const GlobalBackend global;
+}  // namespace reference
+
+namespace cpu {
+// The tables of the Highway target in use.
+const WindowBackend& window();
+const AdaptiveBackend& adaptive();
+const GlobalBackend& global();
+}  // namespace cpu
+
+}  // namespace cenote
