@@ -87,14 +87,14 @@ struct CENOTE_EXPORT ConstTensorView {
   Dims strides;  // in elements
 
   ConstTensorView() = default;
-  ConstTensorView(const void* data, DType dtype, const Dims& sizes, const Dims& strides)
-      : data(data), dtype(dtype), sizes(sizes), strides(strides) {}
+  ConstTensorView(const void* first, DType element, const Dims& size_values, const Dims& stride_values)
+      : data(first), dtype(element), sizes(size_values), strides(stride_values) {}
   template <class T>
-  ConstTensorView(const T* data, const Dims& sizes)
-      : ConstTensorView(data, DTypeOf<T>::value, sizes, dense_strides(sizes)) {}
+  ConstTensorView(const T* first, const Dims& size_values)
+      : ConstTensorView(first, DTypeOf<T>::value, size_values, dense_strides(size_values)) {}
   template <class T>
-  ConstTensorView(const T* data, const Dims& sizes, const Dims& strides)
-      : ConstTensorView(data, DTypeOf<T>::value, sizes, strides) {}
+  ConstTensorView(const T* first, const Dims& size_values, const Dims& stride_values)
+      : ConstTensorView(first, DTypeOf<T>::value, size_values, stride_values) {}
 };
 
 /// A writable view.
@@ -105,14 +105,14 @@ struct CENOTE_EXPORT TensorView {
   Dims strides;  // in elements
 
   TensorView() = default;
-  TensorView(void* data, DType dtype, const Dims& sizes, const Dims& strides)
-      : data(data), dtype(dtype), sizes(sizes), strides(strides) {}
+  TensorView(void* first, DType element, const Dims& size_values, const Dims& stride_values)
+      : data(first), dtype(element), sizes(size_values), strides(stride_values) {}
   template <class T>
-  TensorView(T* data, const Dims& sizes)
-      : TensorView(data, DTypeOf<T>::value, sizes, dense_strides(sizes)) {}
+  TensorView(T* first, const Dims& size_values)
+      : TensorView(first, DTypeOf<T>::value, size_values, dense_strides(size_values)) {}
   template <class T>
-  TensorView(T* data, const Dims& sizes, const Dims& strides)
-      : TensorView(data, DTypeOf<T>::value, sizes, strides) {}
+  TensorView(T* first, const Dims& size_values, const Dims& stride_values)
+      : TensorView(first, DTypeOf<T>::value, size_values, stride_values) {}
 
   operator ConstTensorView() const { return {data, dtype, sizes, strides}; }  // NOLINT
 };

@@ -1,0 +1,54 @@
+# Cenote's commands. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test bench asan tsan lint format
+
+BUILD := build/release
+JOBS ?= $(shell nproc)
+EPOCHS ?= 2
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+
+setup:  ## Install what is missing: Debian packages, and .venv with torch
+	@tools/setup.sh
+
+build: setup  ## Build the release preset into build/release
+	@echo "== build: configuring and compiling into $(BUILD)"
+	@cmake --preset release --log-level=NOTICE
+	@cmake --build $(BUILD) -j$(JOBS)
+
+run: build  ## Train two epochs on Fashion-MNIST and write a report
+	@out=runs/fashion-mnist-$$(date +%Y%m%d-%H%M%S)-$$$$; \
+	echo "== run: training $(EPOCHS) epochs on Fashion-MNIST into $$out"; \
+	$(BUILD)/bin/cenote train --data fashion-mnist --epochs $(EPOCHS) --out "$$out" && \
+	echo "== run: the report is $$out/index.html"
+
+test: build  ## Build, then run every test
+	@echo "== test: running all tests"
+	@ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS)
+
+bench: build  ## Build, then compare with torch and with a plain copy
+	@echo "== bench: measuring, results go to build/bench"
+	@$(BUILD)/bin/cenote_compare --out-dir build/bench
+
+asan: setup  ## Run the tests under the address and undefined-behaviour sanitizers
+	@echo "== asan: building and testing in build/asan"
+	@cmake --preset asan --log-level=NOTICE
+	@cmake --build build/asan -j$(JOBS)
+	@ctest --test-dir build/asan --output-on-failure -j$(JOBS)
+
+tsan: setup  ## Run the tests under the thread sanitizer
+	@echo "== tsan: building and testing in build/tsan"
+	@cmake --preset tsan --log-level=NOTICE
+	@cmake --build build/tsan -j$(JOBS)
+	@ctest --test-dir build/tsan --output-on-failure -j$(JOBS)
+
+lint: build  ## Check the formatting and run clang-tidy
+	@tools/setup.sh lint
+	@echo "== lint: clang-format, then clang-tidy"
+	@tools/format.sh --check
+	@tools/lint.sh $(BUILD)
+
+format:  ## Rewrite the sources in the project's format
+	@tools/setup.sh lint
+	@tools/format.sh

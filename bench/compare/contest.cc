@@ -1,0 +1,259 @@
+// Buffers and calls of the contenders. Forward and backward of both libraries allocate what they return,
+// as a user's call does; "cenote into" and the copy write to memory that is there.
+#include "contest.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <tuple>
+
+#include "cenote/registry.h"
+#include "cenote/torch/ops.h"
+
+namespace cenote_bench {
+
+namespace {
+
+namespace torch_ops = cenote::torch_ops;
+using cenote::Dims;
+using cenote::OpArguments;
+using cenote::OpInfo;
+using torch_ops::ValuesAndIndices;
+
+/// An op as both libraries are asked for it. torch's global average has no op of its own: its adaptive one
+/// turns into a mean, whose gradient is an expanded quotient; written out here.
+struct Subject {
+  std::string title;
+  std::string name;
+  OpArguments arguments;
+  std::function<ValuesAndIndices(const at::Tensor& x)> torch_forward;
+  std::function<at::Tensor(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices)> torch_backward;
+};
+
+OpArguments window(std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
+  OpArguments arguments;
+  arguments.kernel = kernel;
+  arguments.stride = stride;
+  arguments.padding = padding;
+  return arguments;
+}
+
+OpArguments output_size(std::int64_t size) {
+  OpArguments arguments;
+  arguments.output_size = size;
+  return arguments;
+}
+
+Subject max_subject(const std::string& title, std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
+  const std::vector<std::int64_t> k{kernel, kernel}, s{stride, stride}, p{padding, padding}, d{1, 1};
+  return {title, "max_pool2d", window(kernel, stride, padding),
+          [=](const at::Tensor& x) { return at::max_pool2d_with_indices(x, k, s, p, d, false); },
+          [=](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
+            return at::max_pool2d_with_indices_backward(grad_y, x, k, s, p, d, false, indices);
+          }};
+}
+
+std::vector<Subject> subjects() {
+  const std::vector<std::int64_t> two{2, 2}, none{0, 0}, seven{7, 7};
+  return {
+      max_subject("max 3x3 s2 p1", 3, 2, 1),
+      max_subject("max 2x2 s2", 2, 2, 0),
+      {"avg 2x2 s2", "avg_pool2d", window(2, 2, 0),
+       [=](const at::Tensor& x) { return ValuesAndIndices(at::avg_pool2d(x, two, two), at::Tensor()); },
+       [=](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
+         return at::avg_pool2d_backward(grad_y, x, two, two, none, false, true, std::nullopt);
+       }},
+      {"GAP", "global_avg_pool2d", {},
+       [](const at::Tensor& x) { return ValuesAndIndices(at::adaptive_avg_pool2d(x, {1, 1}), at::Tensor()); },
+       [](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
+         return grad_y.expand(x.sizes()) / static_cast<double>(x.size(2) * x.size(3));
+       }},
+      {"adaptive avg 7x7", "adaptive_avg_pool2d", output_size(7),
+       [=](const at::Tensor& x) { return ValuesAndIndices(at::adaptive_avg_pool2d(x, seven), at::Tensor()); },
+       [](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
+         return at::_adaptive_avg_pool2d_backward(grad_y, x);
+       }},
+      {"adaptive max 7x7", "adaptive_max_pool2d", output_size(7),
+       [=](const at::Tensor& x) { return at::adaptive_max_pool2d(x, seven); },
+       [](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
+         return at::adaptive_max_pool2d_backward(grad_y, x, indices);
+       }},
+  };
+}
+
+Subject subject_of(const Row& row) {
+  for (const Subject& subject : subjects()) {
+    if (subject.title == row.op) return subject;
+  }
+  throw std::logic_error("no subject for row " + row.name());
+}
+
+/// One set of tensors that a round works on.
+struct Buffers {
+  at::Tensor x, y, grad_y, grad_x, indices, taps;
+  at::Tensor copy_from, copy_to;
+};
+
+/// Everything that the calls of one row share.
+struct State {
+  Subject subject;
+  const OpInfo* op = nullptr;
+  Dims x_sizes;
+  std::vector<Buffers> sets;
+
+  const Buffers& set(std::size_t round) const { return sets[round % sets.size()]; }
+};
+
+cenote::DType dtype_of(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kLong: return cenote::DType::i64;
+    case at::kByte: return cenote::DType::u8;
+    case at::kUInt16: return cenote::DType::u16;
+    default: return cenote::DType::f32;
+  }
+}
+
+cenote::TensorView view_of(const at::Tensor& tensor) {
+  const auto dims = [](at::IntArrayRef values) { return Dims(values.data(), values.size()); };
+  return {tensor.data_ptr(), dtype_of(tensor), dims(tensor.sizes()), dims(tensor.strides())};
+}
+
+Buffers make_buffers(const State& state, const Row& row) {
+  Buffers set;
+  const auto format = row.layout == "channels-last" ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+  const OpArguments& arguments = state.subject.arguments;
+  set.x = at::randn(row.shape).contiguous(format);
+  if (state.op->records_indices) {
+    std::tie(set.y, set.indices) = torch_ops::pool_with_indices(*state.op, set.x, arguments);
+    set.taps = std::get<1>(torch_ops::pool_with_taps(*state.op, set.x, arguments));
+  } else {
+    set.y = torch_ops::pool(*state.op, set.x, arguments);
+  }
+  set.grad_y = at::randn_like(set.y);
+  if (row.pass == "backward") set.grad_x = at::empty_like(set.x);
+  return set;
+}
+
+std::int64_t bytes_moved(const Buffers& set, const std::string& pass) {
+  const auto bytes = [](const at::Tensor& tensor) {
+    return tensor.defined() ? static_cast<std::int64_t>(tensor.nbytes()) : 0;
+  };
+  if (pass == "backward") return bytes(set.grad_y) + bytes(set.taps) + bytes(set.x);
+  return bytes(set.x) + bytes(set.y) + (pass == "forward+indices" ? bytes(set.indices) : 0);
+}
+
+/// Reads half of the bytes and writes the other half.
+void copy(const Buffers& set) {
+  constexpr std::int64_t kGrain = 1 << 16;
+  const auto* from = static_cast<const char*>(set.copy_from.const_data_ptr());
+  auto* to = static_cast<char*>(set.copy_to.mutable_data_ptr());
+  at::parallel_for(0, static_cast<std::int64_t>(set.copy_from.nbytes()), kGrain,
+                   [&](std::int64_t begin, std::int64_t end) {
+                     std::memcpy(to + begin, from + begin, static_cast<std::size_t>(end - begin));
+                   });
+}
+
+void require_equal(const Row& row, const char* what, bool equal) {
+  if (!equal) throw std::runtime_error(fmt::format("{}: {} of cenote and torch differ", row.name(), what));
+}
+
+void check_outputs(const State& state, const Row& row) {
+  const Buffers& set = state.sets.front();
+  const auto [expected, indices] = state.subject.torch_forward(set.x);
+  require_equal(row, "values", at::allclose(set.y, expected, 1e-5, 1e-6));
+  if (state.op->records_indices) require_equal(row, "indices", at::equal(set.indices, indices));
+  if (row.pass != "backward") return;
+  const at::Tensor gradient =
+      torch_ops::pool_backward(*state.op, set.grad_y, set.taps, state.x_sizes, state.subject.arguments);
+  const at::Tensor expected_gradient = state.subject.torch_backward(set.grad_y, set.x, indices);
+  require_equal(row, "gradients", at::allclose(gradient, expected_gradient, 1e-5, 1e-6));
+}
+
+using SharedState = std::shared_ptr<const State>;
+
+std::vector<Contender> forward_contenders(const SharedState& state, bool indices) {
+  const auto cenote_call = [state, indices](std::size_t round) {
+    const at::Tensor& x = state->set(round).x;
+    if (indices) {
+      torch_ops::pool_with_indices(*state->op, x, state->subject.arguments);
+    } else {
+      torch_ops::pool(*state->op, x, state->subject.arguments);
+    }
+  };
+  const auto into_call = [state, indices](std::size_t round) {
+    const Buffers& set = state->set(round);
+    const cenote::TensorView record = indices ? view_of(set.indices) : cenote::TensorView();
+    state->op->forward(view_of(set.y), indices ? &record : nullptr, view_of(set.x), state->subject.arguments);
+  };
+  const auto torch_call = [state](std::size_t round) { state->subject.torch_forward(state->set(round).x); };
+  return {{"cenote", cenote_call}, {"cenote into", into_call}, {"torch", torch_call}};
+}
+
+std::vector<Contender> backward_contenders(const SharedState& state) {
+  const auto cenote_call = [state](std::size_t round) {
+    const Buffers& set = state->set(round);
+    torch_ops::pool_backward(*state->op, set.grad_y, set.taps, state->x_sizes, state->subject.arguments);
+  };
+  const auto into_call = [state](std::size_t round) {
+    const Buffers& set = state->set(round);
+    const cenote::ConstTensorView record =
+        set.taps.defined() ? cenote::ConstTensorView(view_of(set.taps)) : cenote::ConstTensorView();
+    state->op->backward(view_of(set.grad_x), view_of(set.grad_y), &record, state->subject.arguments);
+  };
+  const auto torch_call = [state](std::size_t round) {
+    const Buffers& set = state->set(round);
+    state->subject.torch_backward(set.grad_y, set.x, set.indices);
+  };
+  return {{"cenote", cenote_call}, {"cenote into", into_call}, {"torch", torch_call}};
+}
+
+}  // namespace
+
+std::string Row::name() const { return fmt::format("{} [{}] {} {}", op, fmt::join(shape, ","), layout, pass); }
+
+std::vector<Row> all_rows(bool quick) {
+  std::vector<std::vector<std::int64_t>> shapes{{32, 64, 112, 112}, {1, 64, 112, 112}, {32, 128, 28, 28}};
+  if (quick) shapes.erase(shapes.begin());
+  std::vector<Row> rows;
+  for (const auto& shape : shapes) {
+    for (const Subject& subject : subjects()) {
+      for (const char* layout : {"channels-first", "channels-last"}) {
+        rows.push_back({subject.title, shape, layout, "forward"});
+        if (cenote::find_op(subject.name)->records_indices) {
+          rows.push_back({subject.title, shape, layout, "forward+indices"});
+        }
+        rows.push_back({subject.title, shape, layout, "backward"});
+      }
+    }
+  }
+  return rows;
+}
+
+Contest prepare(const Row& row, std::int64_t working_set) {
+  const auto state = std::make_shared<State>();
+  state->subject = subject_of(row);
+  state->op = cenote::find_op(state->subject.name);
+  state->x_sizes = Dims(row.shape.data(), row.shape.size());
+  Contest contest;
+  do {
+    Buffers set = make_buffers(*state, row);
+    contest.bytes_moved = bytes_moved(set, row.pass);
+    const std::int64_t half = contest.bytes_moved / 2;
+    set.copy_from = at::ones({half}, at::kByte);
+    set.copy_to = at::zeros({half}, at::kByte);
+    state->sets.push_back(std::move(set));
+    contest.working_set += contest.bytes_moved;
+  } while (contest.working_set < working_set);
+  check_outputs(*state, row);
+  contest.contenders =
+      row.pass == "backward" ? backward_contenders(state) : forward_contenders(state, row.pass == "forward+indices");
+  contest.contenders.push_back({"copy", [state](std::size_t round) { copy(state->set(round)); }});
+  return contest;
+}
+
+}  // namespace cenote_bench

@@ -1,0 +1,92 @@
+// Between torch's types and cenote's. Nothing here touches an element.
+#include "convert.h"
+
+#include <ATen/ops/empty_strided.h>
+
+#include <algorithm>
+#include <string>
+
+namespace cenote::torch_ops {
+
+namespace {
+
+Dims concrete(c10::SymIntArrayRef values) {
+  Dims dims;
+  for (const c10::SymInt& value : values) dims.push_back(value.guard_int(__FILE__, __LINE__));
+  return dims;
+}
+
+[[noreturn]] void fail_dtype(at::ScalarType type, const OpInfo& op, const char* argument, const char* allowed) {
+  throw Error(ErrorCode::kInvalidArgument, "[" + std::string(op.name) + "] " + argument + " must be " + allowed +
+                                               ", got " + c10::toString(type));
+}
+
+}  // namespace
+
+Dims to_dims(at::IntArrayRef values) { return {values.data(), values.size()}; }
+
+at::IntArrayRef to_array_ref(const Dims& dims) { return {dims.begin(), dims.end()}; }
+
+Dims sizes_of(const at::Tensor& tensor) { return concrete(tensor.sym_sizes()); }
+
+at::ScalarType to_scalar_type(DType dtype) {
+  switch (dtype) {
+    case DType::f32: return at::kFloat;
+    case DType::f64: return at::kDouble;
+    case DType::i64: return at::kLong;
+    case DType::u8: return at::kByte;
+    case DType::u16: return at::kUInt16;
+  }
+  TORCH_INTERNAL_ASSERT(false, "a dtype without a torch name");
+}
+
+DType to_dtype(at::ScalarType type, const OpInfo& op, const char* argument) {
+  switch (type) {
+    case at::kFloat: return DType::f32;
+    case at::kDouble: return DType::f64;
+    case at::kLong: return DType::i64;
+    case at::kByte: return DType::u8;
+    case at::kUInt16: return DType::u16;
+    default: fail_dtype(type, op, argument, "f32, f64, i64, u8 or u16");
+  }
+}
+
+void require_pooled_dtype(const at::Tensor& tensor, const OpInfo& op, const char* argument) {
+  const at::ScalarType type = tensor.scalar_type();
+  if (type != at::kFloat && type != at::kDouble) fail_dtype(type, op, argument, "f32 or f64");
+}
+
+ConstTensorView const_view(const at::Tensor& tensor, const OpInfo& op, const char* argument) {
+  return {tensor.const_data_ptr(), to_dtype(tensor.scalar_type(), op, argument), to_dims(tensor.sizes()),
+          to_dims(tensor.strides())};
+}
+
+TensorView mutable_view(const at::Tensor& tensor, const OpInfo& op, const char* argument) {
+  return {tensor.mutable_data_ptr(), to_dtype(tensor.scalar_type(), op, argument), to_dims(tensor.sizes()),
+          to_dims(tensor.strides())};
+}
+
+bool is_channels_last(const at::Tensor& tensor, int spatial_rank) {
+  const Dims sizes = sizes_of(tensor);
+  const Dims strides = concrete(tensor.sym_strides());
+  const int channel = sizes.size() - spatial_rank - 1;
+  if (channel < 0 || strides[channel] == 0) return false;
+  // From the innermost axis outwards, each must step over the whole of the one before.
+  std::int64_t span = strides[channel] * std::max<std::int64_t>(sizes[channel], 1);
+  for (int axis = sizes.size() - 1; axis > channel; --axis) {
+    if (sizes[axis] == 0 || strides[axis] < span) return false;
+    span = strides[axis] * sizes[axis];
+  }
+  if (channel == 0) return span > strides[channel] * sizes[channel];
+  // A batch of single elements fits both layouts; the stride of its batch axis tells which was meant.
+  return strides[0] >= span && span != strides[channel];
+}
+
+at::Tensor empty_dense(const Dims& sizes, at::ScalarType type, const at::Tensor& like, bool channels_last,
+                       int spatial_rank) {
+  const Layout layout = channels_last ? Layout::kChannelsLast : Layout::kChannelsFirst;
+  const Dims strides = dense_strides(sizes, layout, sizes.size() - spatial_rank - 1);
+  return at::empty_strided(to_array_ref(sizes), to_array_ref(strides), like.options().dtype(type));
+}
+
+}  // namespace cenote::torch_ops

@@ -1,0 +1,92 @@
+// The pooling ops on torch tensors, for C++. Each goes through torch's dispatcher, so gradients are
+// recorded, torch.compile sees the op, and meta tensors give shapes without data. Python reaches the same
+// ops as torch.ops.cenote.NAME after torch.ops.load_library.
+//
+// Names, options and semantics are those of cenote/window.h, adaptive.h and global.h. Tensors are f32 or
+// f64 on the CPU, with or without a batch dimension, of any strides; the result has the layout of x.
+// Errors arrive as c10::ValueError with the text of cenote::Error. Backward and double backward are
+// provided. For the backward a max op saves one compact tap number (u8 or u16) per output, and neither x
+// nor 64-bit indices; without a gradient to record nothing is computed beside the values.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <tuple>
+
+#include "cenote/adaptive.h"
+#include "cenote/export.h"
+#include "cenote/registry.h"
+#include "cenote/window.h"
+
+namespace cenote::torch_ops {
+
+/// Values and where each came from.
+using ValuesAndIndices = std::tuple<at::Tensor, at::Tensor>;
+
+// ---- window -------------------------------------------------------------------------------------
+
+CENOTE_EXPORT at::Tensor max_pool1d(const at::Tensor& x, const MaxPoolOptions& options);
+CENOTE_EXPORT at::Tensor max_pool2d(const at::Tensor& x, const MaxPoolOptions& options);
+CENOTE_EXPORT at::Tensor max_pool3d(const at::Tensor& x, const MaxPoolOptions& options);
+
+CENOTE_EXPORT ValuesAndIndices max_pool1d_with_indices(const at::Tensor& x, const MaxPoolOptions& options);
+CENOTE_EXPORT ValuesAndIndices max_pool2d_with_indices(const at::Tensor& x, const MaxPoolOptions& options);
+CENOTE_EXPORT ValuesAndIndices max_pool3d_with_indices(const at::Tensor& x, const MaxPoolOptions& options);
+
+CENOTE_EXPORT at::Tensor avg_pool1d(const at::Tensor& x, const AvgPoolOptions& options);
+CENOTE_EXPORT at::Tensor avg_pool2d(const at::Tensor& x, const AvgPoolOptions& options);
+CENOTE_EXPORT at::Tensor avg_pool3d(const at::Tensor& x, const AvgPoolOptions& options);
+
+// ---- adaptive -----------------------------------------------------------------------------------
+
+CENOTE_EXPORT at::Tensor adaptive_max_pool1d(const at::Tensor& x, const AdaptivePoolOptions& options);
+CENOTE_EXPORT at::Tensor adaptive_max_pool2d(const at::Tensor& x, const AdaptivePoolOptions& options);
+CENOTE_EXPORT at::Tensor adaptive_max_pool3d(const at::Tensor& x, const AdaptivePoolOptions& options);
+
+CENOTE_EXPORT ValuesAndIndices adaptive_max_pool1d_with_indices(const at::Tensor& x,
+                                                                const AdaptivePoolOptions& options);
+CENOTE_EXPORT ValuesAndIndices adaptive_max_pool2d_with_indices(const at::Tensor& x,
+                                                                const AdaptivePoolOptions& options);
+CENOTE_EXPORT ValuesAndIndices adaptive_max_pool3d_with_indices(const at::Tensor& x,
+                                                                const AdaptivePoolOptions& options);
+
+CENOTE_EXPORT at::Tensor adaptive_avg_pool1d(const at::Tensor& x, const AdaptivePoolOptions& options);
+CENOTE_EXPORT at::Tensor adaptive_avg_pool2d(const at::Tensor& x, const AdaptivePoolOptions& options);
+CENOTE_EXPORT at::Tensor adaptive_avg_pool3d(const at::Tensor& x, const AdaptivePoolOptions& options);
+
+// ---- global -------------------------------------------------------------------------------------
+
+CENOTE_EXPORT at::Tensor global_max_pool1d(const at::Tensor& x);
+CENOTE_EXPORT at::Tensor global_max_pool2d(const at::Tensor& x);
+CENOTE_EXPORT at::Tensor global_max_pool3d(const at::Tensor& x);
+
+CENOTE_EXPORT ValuesAndIndices global_max_pool1d_with_indices(const at::Tensor& x);
+CENOTE_EXPORT ValuesAndIndices global_max_pool2d_with_indices(const at::Tensor& x);
+CENOTE_EXPORT ValuesAndIndices global_max_pool3d_with_indices(const at::Tensor& x);
+
+CENOTE_EXPORT at::Tensor global_avg_pool1d(const at::Tensor& x);
+CENOTE_EXPORT at::Tensor global_avg_pool2d(const at::Tensor& x);
+CENOTE_EXPORT at::Tensor global_avg_pool3d(const at::Tensor& x);
+
+// ---- any op of the registry ---------------------------------------------------------------------
+// `op` is a row of cenote::ops(). The forms with a record want a row with records_indices.
+
+CENOTE_EXPORT at::Tensor pool(const OpInfo& op, const at::Tensor& x, const OpArguments& arguments = {});
+/// The record is PyTorch's i64 index.
+CENOTE_EXPORT ValuesAndIndices pool_with_indices(const OpInfo& op, const at::Tensor& x,
+                                                 const OpArguments& arguments = {});
+/// The record is the compact one of OpInfo::tap_dtype.
+CENOTE_EXPORT ValuesAndIndices pool_with_taps(const OpInfo& op, const at::Tensor& x,
+                                              const OpArguments& arguments = {});
+/// The gradient with respect to x, in the layout of grad_y. `record` is of either kind, and undefined for
+/// an op without one.
+CENOTE_EXPORT at::Tensor pool_backward(const OpInfo& op, const at::Tensor& grad_y, const at::Tensor& record,
+                                       const Dims& x_sizes, const OpArguments& arguments = {});
+
+// ---- threads ------------------------------------------------------------------------------------
+
+/// Makes cenote run on at::parallel_for, so that a process has one pool. Happens when the library loads;
+/// needed again only after cenote::set_parallel_for.
+CENOTE_EXPORT void use_torch_threads();
+
+}  // namespace cenote::torch_ops

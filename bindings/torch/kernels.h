@@ -1,0 +1,37 @@
+// The kernels behind the operators, boxed: one class for all rows of the registry.
+#pragma once
+
+#include <ATen/core/boxing/OperatorKernel.h>
+
+#include "operators.h"
+
+namespace cenote::torch_ops {
+
+/// CPU and Meta: checks, allocates, and computes unless the tensors are meta.
+class DeviceKernel : public c10::OperatorKernel {
+ public:
+  DeviceKernel(const OpInfo& op, Form form) : op_(op), form_(form) {}
+  void operator()(const c10::OperatorHandle& self, c10::DispatchKeySet keys, Stack* stack) const;
+
+ private:
+  const OpInfo& op_;
+  Form form_;
+};
+
+/// Autograd: records the backward where a gradient is wanted, else passes straight on.
+class AutogradKernel : public c10::OperatorKernel {
+ public:
+  AutogradKernel(const OpInfo& op, Form form) : op_(op), form_(form) {}
+  void operator()(const c10::OperatorHandle& self, c10::DispatchKeySet keys, Stack* stack) const;
+
+ private:
+  const OpInfo& op_;
+  Form form_;
+};
+
+/// The derivative of a max backward: grad_grad_x gathered at the recorded positions, 0 where there is none.
+/// Made of torch's own differentiable ops.
+at::Tensor gather_at_record(const OpInfo& op, const at::Tensor& grad_grad_x, const at::Tensor& record,
+                            const OpArguments& arguments);
+
+}  // namespace cenote::torch_ops

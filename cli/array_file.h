@@ -1,0 +1,41 @@
+// Tensors in files: NumPy .npy, and 8-bit PNG seen as [C, H, W] with values 0..255.
+// The end of the name chooses the format. Files are hostile: every size is checked before it is used.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cenote/tensor.h"
+
+namespace cenote::cli {
+
+/// Reads a tensor of f32 or f64 (8-bit data becomes f32). Throws Error kBadFile with the path and what is
+/// wrong, kInvalidArgument for an unknown ending, kIo when the file cannot be read.
+Tensor read_array(const std::string& path);
+
+/// The bytes of the file that `path` names, ready to be written. Throws Error kInvalidArgument when the
+/// format cannot hold the tensor.
+std::vector<std::byte> encode_array(const std::string& path, const Tensor& tensor);
+
+/// Replaces `path` in one step, so that nobody sees half a file and a failed write leaves the old one. A
+/// symbolic link is followed; a device is written in place. Throws Error kIo.
+void write_array_file(const std::string& path, std::span<const std::byte> file);
+
+/// Throws Error kInvalidArgument unless the ending of `path` names a format.
+void require_array_path(const std::string& path);
+
+// The formats. Decoders get the whole file and use `path` in messages only; encoders want a dense tensor.
+
+/// f32, f64 or u8, C or Fortran order, versions 1 to 3.
+Tensor decode_npy(std::span<const std::byte> file, const std::string& path);
+/// f32, f64 or i64.
+std::vector<std::byte> encode_npy(const Tensor& tensor);
+
+/// Gray, gray + alpha, RGB or RGBA as u8 [C, H, W]; palettes and depths below 8 are expanded, 16 refused.
+Tensor decode_png(std::span<const std::byte> file, const std::string& path);
+/// [C, H, W] with 1 to 4 channels, f32 or f64: rounded half to even and clamped to 0..255, NaN as 0.
+std::vector<std::byte> encode_png(const Tensor& tensor, const std::string& path);
+
+}  // namespace cenote::cli

@@ -1,0 +1,106 @@
+// `cenote info`: version, CPU targets, threads and what was built in; with --ops the registry.
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cenote/registry.h"
+#include "cenote/runtime.h"
+#include "commands.h"
+
+namespace cenote::cli {
+namespace {
+
+constexpr std::string_view kTorchVersion = CENOTE_TORCH_VERSION;  // empty without torch
+
+struct InfoFlags {
+  bool ops = false;
+  bool json = false;
+};
+
+std::vector<std::string> option_names(const OpInfo& op) {
+  std::vector<std::string> names;
+  if (op.parameters & kTakesWindow) {
+    names = {"kernel", "stride", "padding", "padding_end", "dilation", "ceil_mode"};
+  }
+  if (op.parameters & kTakesDivisor) names.insert(names.end(), {"count_include_pad", "divisor_override"});
+  if (op.parameters & kTakesOutputSize) names.emplace_back("output_size");
+  return names;
+}
+
+nlohmann::ordered_json build_as_json() {
+  nlohmann::ordered_json info;
+  info["version"] = version();
+  info["cpu_target"] = cpu_target();
+  info["cpu_targets"] = cpu_targets();
+  info["threads"] = num_threads();
+  info["compiler"] = CENOTE_COMPILER;
+  info["openmp"] = CENOTE_OPENMP != 0;
+  info["torch"] = kTorchVersion.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(kTorchVersion);
+  return info;
+}
+
+nlohmann::ordered_json ops_as_json() {
+  auto rows = nlohmann::ordered_json::array();
+  for (const OpInfo& op : ops()) {
+    rows.push_back({{"name", op.name},
+                    {"family", op.family},
+                    {"summary", op.summary},
+                    {"spatial_rank", op.spatial_rank},
+                    {"options", option_names(op)},
+                    {"indices", op.records_indices}});
+  }
+  return rows;
+}
+
+void print_build() {
+  std::string targets;
+  const std::string chosen = cpu_target();
+  for (const std::string& target : cpu_targets()) {
+    targets += fmt::format("{}{}{}", targets.empty() ? "" : " ", target, target == chosen ? "*" : "");
+  }
+  fmt::print("cenote       {}\n", version());
+  fmt::print("CPU targets  {}   (* in use; CENOTE_CPU_TARGET forces one)\n", targets);
+  fmt::print("threads      {}   (CENOTE_NUM_THREADS sets it)\n", num_threads());
+  fmt::print("compiler     {}\n", CENOTE_COMPILER);
+  fmt::print("OpenMP       {}\n", CENOTE_OPENMP ? "yes" : "no");
+  fmt::print("torch        {}\n", kTorchVersion.empty() ? "no" : kTorchVersion);
+}
+
+void print_ops() {
+  for (const OpInfo& op : ops()) {
+    fmt::print("{:<24} {:<9} {}\n", op.name, op.family, op.summary);
+    std::string options;
+    for (const std::string& name : option_names(op)) options += " " + name;
+    if (!options.empty()) fmt::print("{:<34}options:{}\n", "", options);
+  }
+}
+
+void run_info(const InfoFlags& flags) {
+  if (flags.json) {
+    fmt::print("{}\n", (flags.ops ? ops_as_json() : build_as_json()).dump(2));
+  } else if (flags.ops) {
+    print_ops();
+  } else {
+    print_build();
+  }
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, int& /*exit_code*/) {
+  auto flags = std::make_shared<InfoFlags>();
+  CLI::App* command = app.add_subcommand("info", "Show the version, CPU targets, threads, and the list of ops");
+  command->add_flag("--ops", flags->ops, "List the ops and the options that each reads");
+  command->add_flag("--json", flags->json, "Print JSON");
+  command->footer(
+      "Examples:\n"
+      "  cenote info\n"
+      "  cenote info --ops\n"
+      "  CENOTE_CPU_TARGET=reference cenote info --json");
+  command->callback([flags] { run_info(*flags); });
+}
+
+}  // namespace cenote::cli

@@ -1,0 +1,172 @@
+// Adaptive pooling on the CPU. Channels-last shares the pixel loops of window pooling. Along rows, wide
+// windows are reduced one by one; narrow ones from a row buffer in which the rows are already reduced.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/adaptive.cc"
+#include "cpu/highway_targets.h"
+#include "hwy/foreach_target.h"
+// Highway wants its own header after foreach_target.h, and ours after that.
+#include "hwy/highway.h"
+
+#include "backend.h"
+#include "core/parallel.h"
+#include "cpu/channels_last_backward-inl.h"
+#include "cpu/layout.h"
+#include "cpu/scatter.h"
+#include "cpu/segments-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+Axes adaptive_axes(const Array5& in, const Array5& out) {
+  return {Axis::adaptive(in[2], out[2]), Axis::adaptive(in[3], out[3]), Axis::adaptive(in[4], out[4])};
+}
+
+bool fits_keys(const Axes& axes) {
+  const auto taps = static_cast<Wide>(axes[0].kernel()) * axes[1].kernel() * axes[2].kernel();
+  return taps < (1 << 30);
+}
+
+/// Windows this narrow leave most lanes of a vector empty.
+template <class T>
+bool narrow_windows(const Axis& w) {
+  return w.kernel() < 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>())) && w.in() <= kTilePositions;
+}
+
+/// Rows of narrow windows: finish(at, ow, reduced) stores an output.
+template <class Reduction, bool kUnit, class T, class Finish>
+void ForEachNarrowWindow(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Finish& finish) {
+  const Axis& w = axes[2];
+  const Cursor::Index units = planar_units(y, 1);
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * axes[1].kernel();
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    InputRows<T> rows;
+    PhaseBuffer<T> buffer;
+    buffer.reserve(w.in(), 1, 0);
+    Scratch<Taps> windows;
+    windows.resize(static_cast<std::size_t>(w.out()));
+    for (std::int64_t ow = 0; ow < w.out(); ++ow) windows.get()[ow] = w.taps(ow);
+    const Tile tile{0, w.out(), w.in(), 0, 0, w.in()};
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
+      ReduceRows<Reduction, kUnit>(rows, x.stride[4], tile, buffer);
+      for (std::int64_t ow = 0; ow < w.out(); ++ow) {
+        const T* const from = buffer.at(windows.get()[ow].position);
+        T reduced = from[0];
+        for (std::int64_t i = 1; i < windows.get()[ow].count; ++i) {
+          reduced = Reduction::combine_scalar(reduced, from[i]);
+        }
+        finish(at, ow, reduced);
+      }
+    }
+  });
+}
+
+template <bool kUnit, class T>
+void NarrowMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
+  ForEachNarrowWindow<MaxReduction, kUnit, T>(x, y, axes, [&](const Cursor& at, std::int64_t ow, T reduced) HWY_ATTR {
+    row_of<T>(y, at[0], at[1], at[2], at[3])[ow * y.stride[4]] = reduced;
+  });
+}
+
+/// Elements in the window of an output.
+auto count_of_output(const Axes& axes) {
+  return [&axes](std::int64_t od, std::int64_t oh, std::int64_t ow) {
+    return axes[0].taps(od).count * axes[1].taps(oh).count * axes[2].taps(ow).count;
+  };
+}
+
+template <bool kUnit, class T>
+void NarrowAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
+  const auto count = count_of_output(axes);
+  ForEachNarrowWindow<SumReduction, kUnit, T>(x, y, axes, [&](const Cursor& at, std::int64_t ow, T reduced) HWY_ATTR {
+    const T divisor = static_cast<T>(count(at[2], at[3], ow));
+    row_of<T>(y, at[0], at[1], at[2], at[3])[ow * y.stride[4]] = reduced / divisor;
+  });
+}
+
+template <class T>
+void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
+  const Axes axes = adaptive_axes(x.size, y.size);
+  if (channels_last(x, y) && fits_keys(axes)) {
+    if (indices != nullptr) return ChannelsLastMaxWithIndices<T>(x, y, *indices, axes);
+    return ChannelsLastMax<T>(x, y, axes);
+  }
+  if (indices != nullptr || !narrow_windows<T>(axes[2])) return SegmentMax<T>(x, y, indices, axes);
+  return unit_columns(x) ? NarrowMax<true, T>(x, y, axes) : NarrowMax<false, T>(x, y, axes);
+}
+
+template <class T>
+void Avg(const Tensor5& y, const ConstTensor5& x) {
+  const Axes axes = adaptive_axes(x.size, y.size);
+  if (channels_last(x, y)) return ChannelsLastAvg<T>(x, y, axes, count_of_output(axes));
+  if (!narrow_windows<T>(axes[2])) return SegmentAvg<T>(x, y, axes, count_of_output(axes));
+  return unit_columns(x) ? NarrowAvg<true, T>(x, y, axes) : NarrowAvg<false, T>(x, y, axes);
+}
+
+template <class T, class Tap>
+void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                         const Axes& axes) {
+  if (channels_last(grad_x, grad_y) && unit_channels(taps)) {
+    return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
+  }
+  return scatter_taps<T, Tap>(grad_x, grad_y, taps, axes);
+}
+
+template <class T>
+std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                        const ConstTensor5& indices) {
+  const Axes axes = adaptive_axes(grad_x.size, grad_y.size);
+  if (indices.dtype == DType::i64) return scatter_indices<T>(grad_x, grad_y, indices);
+  if (indices.dtype == DType::u8) {
+    MaxBackwardFromTaps<T, std::uint8_t>(grad_x, grad_y, indices, axes);
+  } else {
+    MaxBackwardFromTaps<T, std::uint16_t>(grad_x, grad_y, indices, axes);
+  }
+  return std::nullopt;
+}
+
+template <class T>
+void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y) {
+  const Axes axes = adaptive_axes(grad_x.size, grad_y.size);
+  if (channels_last(grad_x, grad_y)) {
+    return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, count_of_output(axes));
+  }
+  return scatter_average<T>(grad_x, grad_y, axes, count_of_output(axes));
+}
+
+constexpr AdaptiveBackend kTable{
+    [](const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
+      return x.dtype == DType::f32 ? Max<float>(y, indices, x) : Max<double>(y, indices, x);
+    },
+    [](const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& indices) {
+      return grad_x.dtype == DType::f32 ? MaxBackward<float>(grad_x, grad_y, indices)
+                                        : MaxBackward<double>(grad_x, grad_y, indices);
+    },
+    [](const Tensor5& y, const ConstTensor5& x) {
+      return x.dtype == DType::f32 ? Avg<float>(y, x) : Avg<double>(y, x);
+    },
+    [](const Tensor5& grad_x, const ConstTensor5& grad_y) {
+      return grad_x.dtype == DType::f32 ? AvgBackward<float>(grad_x, grad_y) : AvgBackward<double>(grad_x, grad_y);
+    },
+};
+
+}  // namespace
+
+const AdaptiveBackend* AdaptiveTable() { return &kTable; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace cenote::cpu {
+
+HWY_EXPORT(AdaptiveTable);
+
+const AdaptiveBackend& adaptive() { return *HWY_DYNAMIC_DISPATCH(AdaptiveTable)(); }
+
+}  // namespace cenote::cpu
+#endif

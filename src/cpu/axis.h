@@ -1,0 +1,113 @@
+// One spatial axis of a pooling op, for window and adaptive families alike: which inputs an output reads,
+// and which outputs read an input.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cenote/window.h"
+
+namespace cenote::cpu {
+
+inline std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return a / b + (a % b > 0 ? 1 : 0); }
+inline std::int64_t floor_divide(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
+
+/// For products that may pass 64 bits.
+__extension__ using Wide = __int128;
+
+/// floor(a * b / c) for non-negative values whose product may pass 64 bits.
+inline std::int64_t multiply_divide(std::int64_t a, std::int64_t b, std::int64_t c) {
+  std::int64_t product = 0;
+  if (!__builtin_mul_overflow(a, b, &product)) return product / c;
+  return static_cast<std::int64_t>(static_cast<Wide>(a) * b / c);
+}
+
+/// The taps of one output that lie inside the input: tap numbers first .. first + count - 1 read the
+/// positions position, position + dilation, ...
+struct Taps {
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+  std::int64_t position = 0;
+};
+
+/// Outputs first .. last (none when last < first) may read an input.
+struct Readers {
+  std::int64_t first = 0;
+  std::int64_t last = -1;
+};
+
+class Axis {
+ public:
+  static Axis window(const WindowAxis& window, std::int64_t in, std::int64_t out) {
+    Axis axis;
+    axis.window_ = window;
+    axis.in_ = in;
+    axis.out_ = out;
+    return axis;
+  }
+  static Axis adaptive(std::int64_t in, std::int64_t out) {
+    Axis axis;
+    axis.adaptive_ = true;
+    axis.in_ = in;
+    axis.out_ = out;
+    axis.window_.kernel = out == 0 ? 1 : in / out + (in % out == 0 ? 0 : out % (in % out) == 0 ? 1 : 2);
+    return axis;
+  }
+
+  std::int64_t in() const { return in_; }
+  std::int64_t out() const { return out_; }
+  /// Taps of the largest window; the radix of tap numbers.
+  std::int64_t kernel() const { return window_.kernel; }
+  std::int64_t stride() const { return window_.stride; }
+  std::int64_t dilation() const { return window_.dilation; }
+  std::int64_t padding() const { return window_.padding_begin; }
+  std::int64_t dilated_kernel() const { return window_.dilation * (window_.kernel - 1) + 1; }
+
+  /// Position of tap 0 of output o; may be negative.
+  std::int64_t start(std::int64_t o) const {
+    if (adaptive_) return multiply_divide(o, in_, out_);
+    return o * window_.stride - window_.padding_begin;
+  }
+
+  Taps taps(std::int64_t o) const {
+    const std::int64_t begin = start(o);
+    if (adaptive_) {
+      // The end is ceil((o + 1) * in / out): outputs mirror, so it is in less the start of out - 1 - o.
+      return {0, in_ - multiply_divide(out_ - 1 - o, in_, out_) - begin, begin};
+    }
+    const std::int64_t step = window_.dilation;
+    const std::int64_t first = begin >= 0 ? 0 : step == 1 ? -begin : ceil_divide(-begin, step);
+    const std::int64_t room = in_ - 1 - begin;
+    const std::int64_t end = room < 0 ? 0 : std::min(window_.kernel, (step == 1 ? room : room / step) + 1);
+    return {first, std::max<std::int64_t>(end - first, 0), begin + first * step};
+  }
+
+  /// Window positions of output o that count for an average: those before the end of the end padding.
+  std::int64_t padded_taps(std::int64_t o) const {
+    const std::int64_t room = in_ + window_.padding_end - 1 - start(o);
+    return room < 0 ? 0 : std::min(window_.kernel, room / window_.dilation + 1);
+  }
+
+  Readers readers(std::int64_t t) const {
+    if (adaptive_) {
+      return {multiply_divide(t, out_, in_), out_ - 1 - multiply_divide(in_ - 1 - t, out_, in_)};
+    }
+    const std::int64_t shifted = t + window_.padding_begin;
+    const std::int64_t before = shifted - window_.dilation * (window_.kernel - 1);
+    return {before <= 0 ? 0 : ceil_divide(before, window_.stride), std::min(out_ - 1, shifted / window_.stride)};
+  }
+
+  /// The tap through which output o (one of readers(t)) reads t, or -1 where the dilation steps over it.
+  std::int64_t tap_of(std::int64_t o, std::int64_t t) const {
+    const std::int64_t offset = t - start(o);
+    return offset % window_.dilation == 0 ? offset / window_.dilation : -1;
+  }
+
+ private:
+  WindowAxis window_;
+  std::int64_t in_ = 1;
+  std::int64_t out_ = 1;
+  bool adaptive_ = false;
+};
+
+}  // namespace cenote::cpu

@@ -1,0 +1,193 @@
+// Pooling forward when the channels lie next to each other: vectors over C, a tile of four of them in
+// registers while all taps of one output pixel stream past. Serves window and adaptive pooling.
+#if defined(CENOTE_CPU_CHANNELS_LAST_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_CHANNELS_LAST_INL_H_
+#undef CENOTE_CPU_CHANNELS_LAST_INL_H_
+#else
+#define CENOTE_CPU_CHANNELS_LAST_INL_H_
+#endif
+
+#include "cpu/planar_indices-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+
+/// The taps of one output pixel: rows of W, each read at `count` positions from `offset`, `step` apart.
+template <class T>
+struct PixelTaps {
+  const InputRows<T>& rows;
+  std::int64_t offset;
+  std::int64_t count;
+  std::int64_t step;
+  std::int64_t first;      // tap number of the first column
+  std::int64_t row_radix;  // taps per row
+};
+
+/// Four vectors of channels at once (kTile) or one, perhaps partial; long sums in blocks.
+template <class Reduction, bool kTile, class T, class Emit>
+HWY_INLINE void ReduceChannels(const PixelTaps<T>& taps, std::int64_t c, std::size_t part, const Emit& emit) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto identity = hn::Set(d, Reduction::template identity<T>());
+  auto acc0 = identity, acc1 = identity, acc2 = identity, acc3 = identity;
+  auto total0 = identity, total1 = identity, total2 = identity, total3 = identity;
+  const auto flush = [&]() HWY_ATTR {
+    total0 = Reduction::combine(d, total0, acc0);
+    acc0 = identity;
+    if constexpr (kTile) {
+      total1 = Reduction::combine(d, total1, acc1);
+      total2 = Reduction::combine(d, total2, acc2);
+      total3 = Reduction::combine(d, total3, acc3);
+      acc1 = acc2 = acc3 = identity;
+    }
+  };
+  std::int64_t terms = 0;
+  for (std::int64_t i = 0; i < taps.rows.count(); ++i) {
+    const T* from = taps.rows.row(i) + taps.offset + c;
+    for (std::int64_t j = 0; j < taps.count; ++j, from += taps.step) {
+      if constexpr (kTile) {
+        acc0 = Reduction::combine(d, acc0, hn::LoadU(d, from));
+        acc1 = Reduction::combine(d, acc1, hn::LoadU(d, from + lanes));
+        acc2 = Reduction::combine(d, acc2, hn::LoadU(d, from + 2 * lanes));
+        acc3 = Reduction::combine(d, acc3, hn::LoadU(d, from + 3 * lanes));
+      } else {
+        acc0 = Reduction::combine(d, acc0, LoadLanes<true>(d, from, 1, part));
+      }
+      if (++terms == kSumBlock) {
+        flush();
+        terms = 0;
+      }
+    }
+  }
+  flush();
+  emit(c, total0);
+  if constexpr (kTile) {
+    emit(c + lanes, total1);
+    emit(c + 2 * lanes, total2);
+    emit(c + 3 * lanes, total3);
+  }
+}
+
+/// All channels of one output pixel: emit(c, vector).
+template <class Reduction, class T, class Emit>
+HWY_INLINE void ReducePixel(const PixelTaps<T>& taps, std::int64_t channels, const Emit& emit) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
+  std::int64_t c = 0;
+  for (; c + 4 * lanes <= channels; c += 4 * lanes) ReduceChannels<Reduction, true>(taps, c, 0, emit);
+  for (; c < channels; c += lanes) {
+    const std::int64_t left = channels - c;
+    ReduceChannels<Reduction, false>(taps, c, static_cast<std::size_t>(left >= lanes ? 0 : left), emit);
+  }
+}
+
+/// The maximum and its tap, by the definition: row-major order, strictly greater or NaN. There is an element.
+template <class T, class Key>
+HWY_INLINE void MaxPixelWithKeys(const PixelTaps<T>& taps, std::int64_t channels, const RowSink<T>& values, Key* keys) {
+  const hn::ScalableTag<T> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t c = 0; c < channels; c += lanes) {
+    const auto part = static_cast<std::size_t>(channels - c >= lanes ? 0 : channels - c);
+    auto best = hn::Set(d, MaxReduction::identity<T>());
+    auto key = hn::Set(di, static_cast<Key>(taps.rows.tap(0) * taps.row_radix + taps.first));
+    for (std::int64_t i = 0; i < taps.rows.count(); ++i) {
+      const T* from = taps.rows.row(i) + taps.offset + c;
+      const std::int64_t first = taps.rows.tap(i) * taps.row_radix + taps.first;
+      for (std::int64_t j = 0; j < taps.count; ++j, from += taps.step) {
+        const auto value = LoadLanes<true>(d, from, 1, part);
+        const auto better = hn::Or(hn::Gt(value, best), hn::IsNaN(value));
+        best = hn::IfThenElse(better, value, best);
+        key = hn::IfThenElse(hn::RebindMask(di, better), hn::Set(di, static_cast<Key>(first + j)), key);
+      }
+    }
+    values.store(d, c, best);
+    hn::StoreU(key, di, keys + c);
+  }
+}
+
+/// Pixels per work item.
+constexpr std::int64_t kPixelTile = 16;
+
+/// Output pixels in parallel: pixel(state, at, ow, taps); at[0..2] are n, od, oh. state() is made per thread.
+template <class T, class State, class Pixel>
+void ForEachPixel(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const State& make_state,
+                  const Pixel& pixel) {
+  const Axis& w = axes[2];
+  const Cursor::Index units{y.size[0], y.size[2], y.size[3], ceil_divide(w.out(), kPixelTile), 1};
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * kPixelTile * x.size[1];
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    InputRows<T> rows;
+    auto state = make_state();
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      rows.collect(x, plane_of<const T>(x, at[0], 0), axes, at[1], at[2]);
+      const std::int64_t last = std::min(w.out(), (at[3] + 1) * kPixelTile);
+      for (std::int64_t ow = at[3] * kPixelTile; ow < last; ++ow) {
+        const Taps columns = w.taps(ow);
+        const PixelTaps<T> taps{rows,          columns.position * x.stride[4], columns.count,
+                                w.dilation() * x.stride[4], columns.first, w.kernel()};
+        pixel(state, at, ow, taps);
+      }
+    }
+  });
+}
+
+struct NoState {};
+
+template <class T>
+void ChannelsLastMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
+  ForEachPixel<T>(x, y, axes, [] { return NoState{}; },
+                  [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
+                    const hn::ScalableTag<T> d;
+                    T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
+                    const RowSink<T> sink(to, 1, y.size[1]);
+                    ReducePixel<MaxReduction>(taps, x.size[1], [&](std::int64_t c, VecOf<decltype(d)> v) HWY_ATTR {
+                      sink.store(d, c, v);
+                    });
+                  });
+}
+
+template <class T>
+void ChannelsLastMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5& indices, const Axes& axes) {
+  using Key = hwy::MakeSigned<T>;
+  const std::int64_t channels = x.size[1];
+  const RecordWriter record(indices, x.size, axes);
+  const auto make_state = [&] {
+    Scratch<Key> keys;
+    keys.resize(static_cast<std::size_t>(channels + PhaseBuffer<T>::kSlack));
+    return keys;
+  };
+  ForEachPixel<T>(x, y, axes, make_state,
+                  [&](Scratch<Key>& keys, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
+                    T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
+                    if (taps.rows.count() == 0 || taps.count == 0) {
+                      std::fill(to, to + channels, MaxReduction::identity<T>());
+                      std::fill(keys.get(), keys.get() + channels, kNoKey<Key>);
+                    } else {
+                      MaxPixelWithKeys(taps, channels, RowSink<T>(to, 1, channels), keys.get());
+                    }
+                    record.store_channels(keys.get(), kNoKey<Key>, channels, at[0], at[1], at[2], ow);
+                  });
+}
+
+/// divide(od, oh, ow) is the divisor of an output.
+template <class T, class Divide>
+void ChannelsLastAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Divide& divide) {
+  ForEachPixel<T>(x, y, axes, [] { return NoState{}; },
+                  [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
+                    const hn::ScalableTag<T> d;
+                    const auto divisor = hn::Set(d, static_cast<T>(divide(at[1], at[2], ow)));
+                    T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
+                    const RowSink<T> sink(to, 1, y.size[1]);
+                    ReducePixel<SumReduction>(taps, x.size[1], [&](std::int64_t c, VecOf<decltype(d)> v) HWY_ATTR {
+                      sink.store(d, c, hn::Div(v, divisor));
+                    });
+                  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

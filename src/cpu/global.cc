@@ -1,0 +1,225 @@
+// Global pooling on the CPU. Along rows, a dense plane is one long row. Channels-last, planes are cut into
+// blocks of pixels whose vectors over C are reduced in f32 or f64 and joined in double, and into blocks of
+// channels where the batch alone would not keep the threads busy; neither depends on the thread count.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/global.cc"
+#include "cpu/highway_targets.h"
+#include "hwy/foreach_target.h"
+// Highway wants its own header after foreach_target.h, and ours after that.
+#include "hwy/highway.h"
+
+#include "backend.h"
+#include "core/parallel.h"
+#include "cpu/layout.h"
+#include "cpu/scatter.h"
+#include "cpu/segments-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+/// Dense rows and planes joined: the same elements in the same order with fewer, longer rows.
+template <class Tensor>
+Tensor join_rows(Tensor tensor) {
+  auto& size = tensor.size;
+  auto& stride = tensor.stride;
+  for (std::size_t axis : {std::size_t{3}, std::size_t{2}}) {
+    if (size[4] == 1) stride[4] = 1;
+    if (size[axis] == 1) continue;
+    const bool joins = size[4] == 1 || stride[axis] == size[4] * stride[4];
+    if (!joins) return tensor;
+    if (size[4] == 1) stride[4] = stride[axis];
+    size[4] *= size[axis];
+    size[axis] = 1;
+    stride[axis] = 0;
+  }
+  return tensor;
+}
+
+Axes global_axes(const Array5& in) {
+  return {Axis::adaptive(in[2], 1), Axis::adaptive(in[3], 1), Axis::adaptive(in[4], 1)};
+}
+
+std::int64_t positions_of(const Array5& size) { return size[2] * size[3] * size[4]; }
+
+/// Channels of one work item.
+constexpr std::int64_t kChannelBlock = 64;
+/// Pixels whose sum stays in T.
+constexpr std::int64_t kPixelBlock = 256;
+
+/// Adds (or maximises) `count` pixels of `channels` channels into acc.
+template <class Reduction, class T>
+HWY_NOINLINE void ReducePixels(const T* from, std::int64_t step, std::int64_t count, std::int64_t channels, T* acc) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t c = 0; c < channels;) {
+    const std::int64_t left = channels - c;
+    const T* at = from + c;
+    if (left >= 4 * lanes) {
+      auto acc0 = hn::LoadU(d, acc + c);
+      auto acc1 = hn::LoadU(d, acc + c + lanes);
+      auto acc2 = hn::LoadU(d, acc + c + 2 * lanes);
+      auto acc3 = hn::LoadU(d, acc + c + 3 * lanes);
+      for (std::int64_t i = 0; i < count; ++i, at += step) {
+        acc0 = Reduction::combine(d, acc0, hn::LoadU(d, at));
+        acc1 = Reduction::combine(d, acc1, hn::LoadU(d, at + lanes));
+        acc2 = Reduction::combine(d, acc2, hn::LoadU(d, at + 2 * lanes));
+        acc3 = Reduction::combine(d, acc3, hn::LoadU(d, at + 3 * lanes));
+      }
+      hn::StoreU(acc0, d, acc + c);
+      hn::StoreU(acc1, d, acc + c + lanes);
+      hn::StoreU(acc2, d, acc + c + 2 * lanes);
+      hn::StoreU(acc3, d, acc + c + 3 * lanes);
+      c += 4 * lanes;
+      continue;
+    }
+    const auto part = static_cast<std::size_t>(left >= lanes ? 0 : left);
+    auto sum = LoadLanes<true>(d, acc + c, 1, part);
+    for (std::int64_t i = 0; i < count; ++i, at += step) {
+      sum = Reduction::combine(d, sum, LoadLanes<true>(d, at, 1, part));
+    }
+    StorePart(d, sum, acc + c, part == 0 ? static_cast<std::size_t>(lanes) : part);
+    c += lanes;
+  }
+}
+
+/// Work items of up to kChannelBlock channels: block(n, first channel, channels, acc, total).
+template <class T, class Block>
+void ForEachChannelBlock(const ConstTensor5& x, const Block& block) {
+  const Cursor::Index units{x.size[0], ceil_divide(x.size[1], kChannelBlock), 1, 1, 1};
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * positions_of(x.size) * kChannelBlock;
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    T acc[kChannelBlock];
+    double total[kChannelBlock];
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      const std::int64_t first = at[1] * kChannelBlock;
+      block(at[0], first, std::min(kChannelBlock, x.size[1] - first), acc, total);
+    }
+  });
+}
+
+/// Rows of pixels, at most kPixelBlock at a time: pixels(from, count).
+template <class T, class Pixels>
+void ForEachPixelBlock(const ConstTensor5& x, std::int64_t n, std::int64_t c, const Pixels& pixels) {
+  for (std::int64_t d = 0; d < x.size[2]; ++d) {
+    for (std::int64_t h = 0; h < x.size[3]; ++h) {
+      const T* const row = row_of<const T>(x, n, c, d, h);
+      for (std::int64_t w = 0; w < x.size[4]; w += kPixelBlock) {
+        pixels(row + w * x.stride[4], std::min(kPixelBlock, x.size[4] - w));
+      }
+    }
+  }
+}
+
+template <class T>
+void ChannelsLastGlobalAvg(const Tensor5& y, const ConstTensor5& x) {
+  const auto count = static_cast<double>(positions_of(x.size));
+  ForEachChannelBlock<T>(x, [&](std::int64_t n, std::int64_t c, std::int64_t channels, T* acc, double* total)
+                                HWY_ATTR {
+    std::fill(total, total + channels, 0.0);
+    ForEachPixelBlock<T>(x, n, c, [&](const T* from, std::int64_t pixels) HWY_ATTR {
+      std::fill(acc, acc + channels, T{0});
+      ReducePixels<SumReduction>(from, x.stride[4], pixels, channels, acc);
+      for (std::int64_t i = 0; i < channels; ++i) total[i] += static_cast<double>(acc[i]);
+    });
+    T* const to = plane_of<T>(y, n, c);
+    for (std::int64_t i = 0; i < channels; ++i) to[i * y.stride[1]] = static_cast<T>(total[i] / count);
+  });
+}
+
+template <class T>
+void ChannelsLastGlobalMax(const Tensor5& y, const ConstTensor5& x) {
+  ForEachChannelBlock<T>(x, [&](std::int64_t n, std::int64_t c, std::int64_t channels, T* acc, double*) HWY_ATTR {
+    std::fill(acc, acc + channels, MaxReduction::identity<T>());
+    ForEachPixelBlock<T>(x, n, c, [&](const T* from, std::int64_t pixels) HWY_ATTR {
+      ReducePixels<MaxReduction>(from, x.stride[4], pixels, channels, acc);
+    });
+    T* const to = plane_of<T>(y, n, c);
+    for (std::int64_t i = 0; i < channels; ++i) to[i * y.stride[1]] = acc[i];
+  });
+}
+
+template <class T>
+void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
+  const ConstTensor5 joined = join_rows(x);
+  if (indices == nullptr && channels_last(x, x)) return ChannelsLastGlobalMax<T>(y, joined);
+  // Positions in the joined rows are positions in the plane: joining keeps the order.
+  SegmentMax<T>(joined, y, indices, global_axes(joined.size));
+}
+
+template <class T>
+void Avg(const Tensor5& y, const ConstTensor5& x) {
+  const ConstTensor5 joined = join_rows(x);
+  if (channels_last(x, x)) return ChannelsLastGlobalAvg<T>(y, joined);
+  const std::int64_t count = positions_of(x.size);
+  SegmentAvg<T>(joined, y, global_axes(joined.size), [&](std::int64_t, std::int64_t, std::int64_t) { return count; });
+}
+
+template <class T>
+std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                        const ConstTensor5& indices) {
+  return scatter_indices<T>(join_rows(grad_x), grad_y, indices);
+}
+
+/// Every position of a channel gets the same value.
+template <class T>
+void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y) {
+  const Tensor5 to = join_rows(grad_x);
+  const bool over_channels = channels_last(grad_x, grad_x);
+  const auto count = static_cast<T>(positions_of(to.size));
+  const std::int64_t channels = to.size[1];
+  // One unit is a row of one channel, or of all channels.
+  const Cursor::Index units{to.size[0], over_channels ? 1 : channels, to.size[2], to.size[3], 1};
+  const std::int64_t row_bytes = static_cast<std::int64_t>(sizeof(T)) * to.size[4] * (over_channels ? channels : 1);
+  parallel_for(Cursor::total(units), row_grain(row_bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    Scratch<T> shares;
+    shares.resize(static_cast<std::size_t>(over_channels ? channels : 1));
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      const T* const grads = plane_of<const T>(grad_y, at[0], at[1]);
+      T* row = row_of<T>(to, at[0], at[1], at[2], at[3]);
+      if (!over_channels) {
+        fill_row(row, to.stride[4], to.size[4], *grads / count);
+        continue;
+      }
+      for (std::int64_t c = 0; c < channels; ++c) shares.get()[c] = grads[c * grad_y.stride[1]] / count;
+      for (std::int64_t w = 0; w < to.size[4]; ++w, row += to.stride[4]) std::copy_n(shares.get(), channels, row);
+    }
+  });
+}
+
+constexpr GlobalBackend kTable{
+    [](const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
+      return x.dtype == DType::f32 ? Max<float>(y, indices, x) : Max<double>(y, indices, x);
+    },
+    [](const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& indices) {
+      return grad_x.dtype == DType::f32 ? MaxBackward<float>(grad_x, grad_y, indices)
+                                        : MaxBackward<double>(grad_x, grad_y, indices);
+    },
+    [](const Tensor5& y, const ConstTensor5& x) {
+      return x.dtype == DType::f32 ? Avg<float>(y, x) : Avg<double>(y, x);
+    },
+    [](const Tensor5& grad_x, const ConstTensor5& grad_y) {
+      return grad_x.dtype == DType::f32 ? AvgBackward<float>(grad_x, grad_y) : AvgBackward<double>(grad_x, grad_y);
+    },
+};
+
+}  // namespace
+
+const GlobalBackend* GlobalTable() { return &kTable; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace cenote::cpu {
+
+HWY_EXPORT(GlobalTable);
+
+const GlobalBackend& global() { return *HWY_DYNAMIC_DISPATCH(GlobalTable)(); }
+
+}  // namespace cenote::cpu
+#endif

@@ -1,0 +1,323 @@
+// Window pooling forward over rows whose neighbours along W lie `stride` elements apart (1 when
+// channels-first). Separable: the rows of a window are reduced vertically, full vectors at a time, into a
+// row buffer that already holds the padding; the buffer is reduced horizontally without a bounds check.
+// For stride 2 the buffer is split into even and odd columns on the way in, so that the horizontal pass is
+// unit-stride too; larger strides gather from the buffer.
+#if defined(CENOTE_CPU_PLANAR_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_PLANAR_INL_H_
+#undef CENOTE_CPU_PLANAR_INL_H_
+#else
+#define CENOTE_CPU_PLANAR_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstdint>
+
+#include "backend.h"
+#include "cpu/record.h"
+#include "cpu/rows.h"
+#include "cpu/scratch.h"
+#include "cpu/vector-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+
+/// Output columns of one tile and the padded input columns ("positions") that they read.
+struct Tile {
+  std::int64_t first_out;
+  std::int64_t outs;
+  std::int64_t length;     // positions in the buffer
+  std::int64_t lead;       // positions before the first real column
+  std::int64_t first_col;  // the first real column
+  std::int64_t cols;       // real columns
+};
+
+inline Tile make_tile(const Axis& w, std::int64_t index, std::int64_t outs_per_tile) {
+  Tile tile;
+  tile.first_out = index * outs_per_tile;
+  tile.outs = std::min(outs_per_tile, w.out() - tile.first_out);
+  tile.length = (tile.outs - 1) * w.stride() + w.dilated_kernel();
+  const std::int64_t origin = w.start(tile.first_out);
+  tile.first_col = std::max<std::int64_t>(origin, 0);
+  tile.lead = std::min(tile.first_col - origin, tile.length);
+  tile.cols = std::max<std::int64_t>(std::min(w.in(), origin + tile.length) - tile.first_col, 0);
+  return tile;
+}
+
+/// Row buffers stay within the first-level cache.
+constexpr std::int64_t kTilePositions = 4096;
+
+inline std::int64_t outs_per_tile(const Axis& w) {
+  return std::clamp<std::int64_t>((kTilePositions - w.dilated_kernel()) / w.stride(), 1, w.out());
+}
+
+/// One row of positions, as one phase or as even and odd positions. The tail of each phase may be
+/// overwritten by whole vectors.
+template <class T>
+class PhaseBuffer {
+ public:
+  static constexpr std::int64_t kSlack = 4 * HWY_MAX_BYTES / static_cast<std::int64_t>(sizeof(T));
+
+  void reserve(std::int64_t length, int phases, std::int64_t gather_slack) {
+    phases_ = phases;
+    pitch_ = (length + phases - 1) / phases + kSlack + gather_slack;
+    T* const data = data_.resize(static_cast<std::size_t>(pitch_ * phases));
+    std::fill(data, data + pitch_ * phases, T{0});  // what whole vectors may read beyond the end
+  }
+  int phases() const { return phases_; }
+  T* at(std::int64_t position) const {
+    return data_.get() + position % phases_ * pitch_ + position / phases_;
+  }
+  /// Positions begin .. end - 1 (and a vector beyond, where that is the end of the buffer).
+  void fill(std::int64_t begin, std::int64_t end, T value) const {
+    for (int phase = 0; phase < phases_; ++phase) {
+      T* const row = data_.get() + phase * pitch_;
+      std::fill(row + (begin - phase + phases_ - 1) / phases_, row + (end - phase + phases_ - 1) / phases_, value);
+    }
+  }
+
+ private:
+  Scratch<T> data_;
+  std::int64_t pitch_ = 0;
+  int phases_ = 1;
+};
+
+/// Splits two vectors of neighbouring positions and stores them to the phases of their first position.
+template <class D, class T>
+HWY_INLINE void StorePhases(D d, VecOf<D> low, VecOf<D> high, T* first_phase, T* second_phase) {
+#if HWY_TARGET == HWY_SCALAR  // one lane each: already split
+  hn::StoreU(low, d, first_phase);
+  hn::StoreU(high, d, second_phase);
+#else
+  hn::StoreU(hn::ConcatEven(d, high, low), d, first_phase);
+  hn::StoreU(hn::ConcatOdd(d, high, low), d, second_phase);
+#endif
+}
+
+/// Vertical pass: the reduction of all rows, column by column, into the buffer.
+template <class Reduction, bool kUnit, class T>
+HWY_NOINLINE void ReduceRows(const InputRows<T>& rows, std::int64_t stride, const Tile& tile,
+                             const PhaseBuffer<T>& buffer) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  constexpr T kIdentity = Reduction::template identity<T>();
+  if (rows.count() == 0 || tile.cols == 0) {
+    buffer.fill(0, tile.length, kIdentity);
+    return;
+  }
+  const auto reduce = [&](std::int64_t col, std::int64_t left) HWY_ATTR {
+    const auto part = static_cast<std::size_t>(left >= lanes ? 0 : left);
+    const std::int64_t offset = (tile.first_col + col) * stride;
+    return ReduceBlocked<Reduction>(d, rows.count(), [&](std::int64_t i) HWY_ATTR {
+      return LoadLanes<kUnit>(d, rows.row(i) + offset, stride, part);
+    });
+  };
+  if (buffer.phases() == 1) {
+    T* const to = buffer.at(tile.lead);
+    std::int64_t col = 0;
+    for (; col + lanes <= tile.cols; col += lanes) hn::StoreU(reduce(col, lanes), d, to + col);
+    if (col < tile.cols) hn::StoreU(reduce(col, tile.cols - col), d, to + col);
+  } else {
+    T* const first = buffer.at(tile.lead);
+    T* const second = buffer.at(tile.lead + 1);
+    std::int64_t col = 0;
+    for (; col + 2 * lanes <= tile.cols; col += 2 * lanes) {
+      StorePhases(d, reduce(col, lanes), reduce(col + lanes, lanes), first + col / 2, second + col / 2);
+    }
+    if (col < tile.cols) {
+      const std::int64_t left = tile.cols - col;
+      const VecOf<decltype(d)> low = reduce(col, left);
+      const VecOf<decltype(d)> high = left > lanes ? reduce(col + lanes, left - lanes) : low;
+      StorePhases(d, low, high, first + col / 2, second + col / 2);
+    }
+  }
+  buffer.fill(0, tile.lead, kIdentity);
+  buffer.fill(tile.lead + tile.cols, tile.length, kIdentity);
+}
+
+/// Where tap j of output m is: source(j) + m for stride 1 and 2, source(j) + m * stride beyond.
+template <class T>
+class TapSources {
+ public:
+  void set(const PhaseBuffer<T>& buffer, const Axis& w) {
+    count_ = w.kernel();
+    sources_.resize(static_cast<std::size_t>(count_));
+    for (std::int64_t j = 0; j < count_; ++j) sources_.get()[j] = buffer.at(j * w.dilation());
+  }
+  std::int64_t count() const { return count_; }
+  const T* operator[](std::int64_t j) const { return sources_.get()[j]; }
+
+ private:
+  Scratch<const T*> sources_;
+  std::int64_t count_ = 0;
+};
+
+/// Horizontal pass: emit(m, vector) for each vector of outputs. kTaps is 0, or the number of taps.
+template <class Reduction, int kTaps, bool kGather, class T, class Emit>
+HWY_INLINE void ReduceTaps(const TapSources<T>& sources, std::int64_t outs, std::int64_t stride, const Emit& emit) {
+  const hn::ScalableTag<T> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  using TI = hn::TFromD<decltype(di)>;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto steps = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<TI>(stride)));
+  const std::int64_t taps = kTaps > 0 ? kTaps : sources.count();
+  for (std::int64_t m = 0; m < outs; m += lanes) {
+    const VecOf<decltype(d)> reduced = ReduceBlocked<Reduction>(d, taps, [&](std::int64_t j) HWY_ATTR {
+      if constexpr (kGather) {
+        return hn::GatherIndex(d, sources[j] + m * stride, steps);
+      } else {
+        return hn::LoadU(d, sources[j] + m);
+      }
+    });
+    emit(m, reduced);
+  }
+}
+
+template <class Reduction, class T, class Emit>
+HWY_INLINE void ReduceTapsOfAxis(const TapSources<T>& sources, std::int64_t outs, const Axis& w, const Emit& emit) {
+  if (w.stride() > 2) return ReduceTaps<Reduction, 0, true>(sources, outs, w.stride(), emit);
+  if (w.kernel() == 2) return ReduceTaps<Reduction, 2, false>(sources, outs, 1, emit);
+  if (w.kernel() == 3) return ReduceTaps<Reduction, 3, false>(sources, outs, 1, emit);
+  return ReduceTaps<Reduction, 0, false>(sources, outs, 1, emit);
+}
+
+/// Stores output vectors to a row that may be strided.
+template <class T>
+class RowSink {
+ public:
+  RowSink(T* to, std::int64_t stride, std::int64_t count) : to_(to), stride_(stride), count_(count) {}
+
+  template <class D>
+  HWY_INLINE void store(D d, std::int64_t m, VecOf<D> v) const {
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    const std::int64_t left = std::min(count_ - m, lanes);
+    if (stride_ == 1) {
+      if (left == lanes) {
+        hn::StoreU(v, d, to_ + m);
+      } else {
+        StorePart(d, v, to_ + m, static_cast<std::size_t>(left));
+      }
+      return;
+    }
+    HWY_ALIGN T values[kMaxLanes<T>];
+    hn::Store(v, d, values);
+    for (std::int64_t i = 0; i < left; ++i) to_[(m + i) * stride_] = values[i];
+  }
+
+ private:
+  T* to_;
+  std::int64_t stride_;
+  std::int64_t count_;
+};
+
+/// Divisors of the outputs of one axis, at least 1 (an empty window sums to 0, and 0 / 1 is what it gives).
+inline std::int64_t divisor_of(const Axis& axis, std::int64_t o, bool count_include_pad) {
+  return std::max<std::int64_t>(count_include_pad ? axis.padded_taps(o) : axis.taps(o).count, 1);
+}
+
+/// Divisor factors of W for the outputs of a tile, as T.
+template <class T>
+class ColumnDivisors {
+ public:
+  void set(const Axis& w, const Divisor& divisor, std::int64_t first_out, std::int64_t outs) {
+    if (first_out == first_out_ && outs == outs_) return;
+    first_out_ = first_out;
+    outs_ = outs;
+    T* values = values_.resize(static_cast<std::size_t>(outs + PhaseBuffer<T>::kSlack));
+    std::fill(values, values + outs + PhaseBuffer<T>::kSlack, T{1});
+    if (divisor.override_value != 0) return;
+    for (std::int64_t o = 0; o < outs; ++o) {
+      values[o] = static_cast<T>(divisor_of(w, first_out + o, divisor.count_include_pad));
+    }
+  }
+  const T* get() const { return values_.get(); }
+
+ private:
+  Scratch<T> values_;
+  std::int64_t first_out_ = -1;
+  std::int64_t outs_ = -1;
+};
+
+/// The divisor factor of D and H, or the override.
+template <class T>
+T row_divisor(const Axes& axes, const Divisor& divisor, std::int64_t od, std::int64_t oh) {
+  if (divisor.override_value != 0) return static_cast<T>(divisor.override_value);
+  return static_cast<T>(divisor_of(axes[0], od, divisor.count_include_pad)) *
+         static_cast<T>(divisor_of(axes[1], oh, divisor.count_include_pad));
+}
+
+inline Cursor::Index planar_units(const Tensor5& y, std::int64_t tiles) {
+  return {y.size[0], y.size[1], y.size[2], y.size[3], tiles};
+}
+
+/// Calls row(n, c, od, oh, tile, rows, buffer, sources) for a range of output rows, vertical pass done.
+template <class Reduction, bool kUnit, class T, class Row>
+void ForEachReducedRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Row& row) {
+  const Axis& w = axes[2];
+  const std::int64_t per_tile = outs_per_tile(w);
+  const Cursor::Index units = planar_units(y, ceil_divide(w.out(), per_tile));
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * per_tile * w.stride() * axes[1].stride();
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    InputRows<T> rows;
+    PhaseBuffer<T> buffer;
+    TapSources<T> sources;
+    const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
+    buffer.reserve(longest, w.stride() == 2 ? 2 : 1, w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0);
+    sources.set(buffer, w);
+    auto state = row.thread_state();
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      const Tile tile = make_tile(w, at[4], per_tile);
+      rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
+      ReduceRows<Reduction, kUnit>(rows, x.stride[4], tile, buffer);
+      row(state, at, tile, sources);
+    }
+  });
+}
+
+template <class T>
+struct MaxRow {
+  struct State {};
+  State thread_state() const { return {}; }
+
+  void operator()(State&, const Cursor& at, const Tile& tile, const TapSources<T>& sources) const {
+    const hn::ScalableTag<T> d;
+    T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + tile.first_out * y.stride[4];
+    const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], tile.outs);
+    ReduceTapsOfAxis<MaxReduction>(sources, tile.outs, w, [&](std::int64_t m, VecOf<decltype(d)> v) HWY_ATTR {
+      sink.store(d, m, v);
+    });
+  }
+
+  const Tensor5& y;
+  const Axis& w;
+};
+
+template <class T>
+struct AvgRow {
+  using State = ColumnDivisors<T>;
+  State thread_state() const { return {}; }
+
+  void operator()(State& columns, const Cursor& at, const Tile& tile, const TapSources<T>& sources) const {
+    const hn::ScalableTag<T> d;
+    const Axis& w = axes[2];
+    columns.set(w, divisor, tile.first_out, tile.outs);
+    const auto row_factor = hn::Set(d, row_divisor<T>(axes, divisor, at[2], at[3]));
+    T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + tile.first_out * y.stride[4];
+    const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], tile.outs);
+    ReduceTapsOfAxis<SumReduction>(sources, tile.outs, w, [&](std::int64_t m, VecOf<decltype(d)> v) HWY_ATTR {
+      sink.store(d, m, hn::Div(v, hn::Mul(row_factor, hn::LoadU(d, columns.get() + m))));
+    });
+  }
+
+  const Tensor5& y;
+  const Axes& axes;
+  const Divisor& divisor;
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,194 @@
+// Window max with indices over rows, separable like planar-inl.h: beside each value the buffer holds its
+// key, the tap number of the row it came from. Horizontally an equal value wins only with a smaller key, so
+// ties go to the first element in row-major order. Padding has the key kNoKey and never beats an element.
+// A NaN breaks the order of comparisons, so rows that contain one are redone element by element.
+#if defined(CENOTE_CPU_PLANAR_INDICES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_PLANAR_INDICES_INL_H_
+#undef CENOTE_CPU_PLANAR_INDICES_INL_H_
+#else
+#define CENOTE_CPU_PLANAR_INDICES_INL_H_
+#endif
+
+#include "cpu/planar-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+
+/// Larger than every tap number, with room for adding a column.
+template <class Key>
+constexpr Key kNoKey = std::numeric_limits<Key>::max() / 2;
+
+template <class D, class DI>
+struct Keyed {
+  VecOf<D> value;
+  VecOf<DI> key;
+};
+
+/// Reduces one vector of columns; `saw_nan` collects NaN lanes.
+template <bool kUnit, class D, class DI, class T>
+HWY_INLINE Keyed<D, DI> MaxColumns(D d, DI di, const InputRows<T>& rows, std::int64_t offset, std::int64_t stride,
+                                   std::int64_t row_radix, std::size_t part, hn::Mask<D>& saw_nan) {
+  using Key = hn::TFromD<DI>;
+  Keyed<D, DI> best{LoadLanes<kUnit>(d, rows.row(0) + offset, stride, part),
+                    hn::Set(di, static_cast<Key>(rows.tap(0) * row_radix))};
+  saw_nan = hn::Or(saw_nan, hn::IsNaN(best.value));
+  for (std::int64_t i = 1; i < rows.count(); ++i) {
+    const auto value = LoadLanes<kUnit>(d, rows.row(i) + offset, stride, part);
+    saw_nan = hn::Or(saw_nan, hn::IsNaN(value));
+    const auto better = hn::Gt(value, best.value);
+    best.value = hn::IfThenElse(better, value, best.value);
+    best.key = hn::IfThenElse(hn::RebindMask(di, better), hn::Set(di, static_cast<Key>(rows.tap(i) * row_radix)),
+                              best.key);
+  }
+  return best;
+}
+
+/// Vertical pass with keys. Returns whether a column held a NaN.
+template <bool kUnit, class T, class Key>
+HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride, std::int64_t row_radix,
+                                  const Tile& tile, const PhaseBuffer<T>& values, const PhaseBuffer<Key>& keys) {
+  const hn::ScalableTag<T> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  constexpr T kLowest = MaxReduction::identity<T>();
+  if (rows.count() == 0 || tile.cols == 0) {
+    values.fill(0, tile.length, kLowest);
+    keys.fill(0, tile.length, kNoKey<Key>);
+    return false;
+  }
+  hn::Mask<decltype(d)> saw_nan = hn::FirstN(d, 0);
+  const auto reduce = [&](std::int64_t col, std::int64_t left) HWY_ATTR {
+    const auto part = static_cast<std::size_t>(left >= lanes ? 0 : left);
+    return MaxColumns<kUnit>(d, di, rows, (tile.first_col + col) * stride, stride, row_radix, part, saw_nan);
+  };
+  T* const value_first = values.at(tile.lead);
+  Key* const key_first = keys.at(tile.lead);
+  if (values.phases() == 1) {
+    for (std::int64_t col = 0; col < tile.cols; col += lanes) {
+      const auto best = reduce(col, tile.cols - col);
+      hn::StoreU(best.value, d, value_first + col);
+      hn::StoreU(best.key, di, key_first + col);
+    }
+  } else {
+    T* const value_second = values.at(tile.lead + 1);
+    Key* const key_second = keys.at(tile.lead + 1);
+    for (std::int64_t col = 0; col < tile.cols; col += 2 * lanes) {
+      const std::int64_t left = tile.cols - col;
+      const auto low = reduce(col, left);
+      const auto high = left > lanes ? reduce(col + lanes, left - lanes) : low;
+      StorePhases(d, low.value, high.value, value_first + col / 2, value_second + col / 2);
+      StorePhases(di, low.key, high.key, key_first + col / 2, key_second + col / 2);
+    }
+  }
+  values.fill(0, tile.lead, kLowest);
+  keys.fill(0, tile.lead, kNoKey<Key>);
+  values.fill(tile.lead + tile.cols, tile.length, kLowest);
+  keys.fill(tile.lead + tile.cols, tile.length, kNoKey<Key>);
+  return !hn::AllFalse(d, saw_nan);
+}
+
+/// Horizontal pass with keys: emit(m, values, keys).
+template <bool kGather, class T, class Key, class Emit>
+HWY_INLINE void MaxTapsWithKeys(const TapSources<T>& values, const TapSources<Key>& keys, std::int64_t outs,
+                                std::int64_t stride, const Emit& emit) {
+  const hn::ScalableTag<T> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto steps = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<Key>(stride)));
+  const auto load = [&](auto tag, const auto* source, std::int64_t m) HWY_ATTR {
+    if constexpr (kGather) {
+      return hn::GatherIndex(tag, source + m * stride, steps);
+    } else {
+      return hn::LoadU(tag, source + m);
+    }
+  };
+  for (std::int64_t m = 0; m < outs; m += lanes) {
+    auto best = load(d, values[0], m);
+    auto key = load(di, keys[0], m);
+    for (std::int64_t j = 1; j < values.count(); ++j) {
+      const auto value = load(d, values[j], m);
+      const auto candidate = hn::Add(load(di, keys[j], m), hn::Set(di, static_cast<Key>(j)));
+      const auto earlier = hn::And(hn::Eq(value, best), hn::RebindMask(d, hn::Lt(candidate, key)));
+      const auto better = hn::Or(hn::Gt(value, best), earlier);
+      best = hn::IfThenElse(better, value, best);
+      key = hn::IfThenElse(hn::RebindMask(di, better), candidate, key);
+    }
+    emit(m, best, key);
+  }
+}
+
+/// One output by its definition, for rows with NaN: the last NaN wins, else the first maximum.
+template <class T>
+void MaxElement(const InputRows<T>& rows, std::int64_t stride, const Axis& w, std::int64_t ow, T& value,
+                std::int64_t& tap) {
+  const Taps taps = w.taps(ow);
+  tap = -1;
+  value = MaxReduction::identity<T>();
+  for (std::int64_t i = 0; i < rows.count(); ++i) {
+    for (std::int64_t j = 0; j < taps.count; ++j) {
+      const T candidate = rows.row(i)[(taps.position + j * w.dilation()) * stride];
+      if (tap >= 0 && !(candidate > value) && candidate == candidate) continue;
+      value = candidate;
+      tap = rows.tap(i) * w.kernel() + taps.first + j;
+    }
+  }
+}
+
+template <bool kUnit, class T>
+void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5& indices, const Axes& axes) {
+  using Key = hwy::MakeSigned<T>;
+  const Axis& w = axes[2];
+  const std::int64_t per_tile = outs_per_tile(w);
+  const Cursor::Index units = planar_units(y, ceil_divide(w.out(), per_tile));
+  const RecordWriter record(indices, x.size, axes);
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * per_tile * w.stride() * axes[1].stride();
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    const hn::ScalableTag<T> d;
+    const hn::RebindToSigned<decltype(d)> di;
+    InputRows<T> rows;
+    PhaseBuffer<T> values;
+    PhaseBuffer<Key> keys;
+    TapSources<T> value_sources;
+    TapSources<Key> key_sources;
+    Scratch<Key> chosen;
+    const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
+    const std::int64_t gather_slack = w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0;
+    values.reserve(longest, w.stride() == 2 ? 2 : 1, gather_slack);
+    keys.reserve(longest, w.stride() == 2 ? 2 : 1, gather_slack);
+    value_sources.set(values, w);
+    key_sources.set(keys, w);
+    chosen.resize(static_cast<std::size_t>(per_tile + PhaseBuffer<T>::kSlack));
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      const Tile tile = make_tile(w, at[4], per_tile);
+      rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
+      T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + tile.first_out * y.stride[4];
+      if (MaxRowsWithKeys<kUnit>(rows, x.stride[4], w.kernel(), tile, values, keys)) {
+        for (std::int64_t m = 0; m < tile.outs; ++m) {
+          std::int64_t tap = -1;
+          MaxElement(rows, x.stride[4], w, tile.first_out + m, to[m * y.stride[4]], tap);
+          chosen.get()[m] = tap < 0 ? kNoKey<Key> : static_cast<Key>(tap);
+        }
+      } else {
+        const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], tile.outs);
+        const auto emit = [&](std::int64_t m, VecOf<decltype(d)> v, VecOf<decltype(di)> key) HWY_ATTR {
+          sink.store(d, m, v);
+          hn::StoreU(key, di, chosen.get() + m);
+        };
+        if (w.stride() > 2) {
+          MaxTapsWithKeys<true>(value_sources, key_sources, tile.outs, w.stride(), emit);
+        } else {
+          MaxTapsWithKeys<false>(value_sources, key_sources, tile.outs, 1, emit);
+        }
+      }
+      record.store(chosen.get(), kNoKey<Key>, tile.outs, at[0], at[1], at[2], at[3], tile.first_out);
+    }
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,87 @@
+// Storing where a maximum came from: tap numbers become u8 or u16 taps or i64 positions in the plane.
+#pragma once
+
+#include <cstdint>
+
+#include "core/tensor5.h"
+#include "cpu/rows.h"
+
+namespace cenote::cpu {
+
+/// Largest number of taps whose positions are looked up instead of divided out.
+constexpr std::int64_t kTapTable = 1 << 12;
+
+/// Stores rows of records. `none` or more means that the window had no element.
+class RecordWriter {
+ public:
+  RecordWriter(const Tensor5& indices, const Array5& x_size, const Axes& axes)
+      : indices_(indices), x_size_(x_size), axes_(axes), taps_(axes[0].kernel() * axes[1].kernel() * axes[2].kernel()) {
+    if (indices.dtype != DType::i64 || taps_ > kTapTable) return;
+    std::int64_t* table = table_.resize(static_cast<std::size_t>(taps_));
+    for (std::int64_t tap = 0; tap < taps_; ++tap) table[tap] = offset_of(tap);
+  }
+
+  /// keys[i] is the tap of output (od, oh, ow + i), or >= none.
+  template <class Key>
+  void store(const Key* keys, Key none, std::int64_t count, std::int64_t n, std::int64_t c, std::int64_t od,
+             std::int64_t oh, std::int64_t ow) const {
+    const std::int64_t step = indices_.stride[4];
+    const auto offset = ow * step;
+    if (indices_.dtype == DType::u8) {
+      store_taps(keys, none, count, row_of<std::uint8_t>(indices_, n, c, od, oh) + offset, step);
+    } else if (indices_.dtype == DType::u16) {
+      store_taps(keys, none, count, row_of<std::uint16_t>(indices_, n, c, od, oh) + offset, step);
+    } else {
+      std::int64_t* to = row_of<std::int64_t>(indices_, n, c, od, oh) + offset;
+      for (std::int64_t i = 0; i < count; ++i) to[i * step] = keys[i] >= none ? -1 : position(keys[i], od, oh, ow + i);
+    }
+  }
+
+  /// keys[i] is the tap of output (od, oh, ow) in channel c + i, or >= none.
+  template <class Key>
+  void store_channels(const Key* keys, Key none, std::int64_t count, std::int64_t n, std::int64_t od, std::int64_t oh,
+                      std::int64_t ow) const {
+    const std::int64_t step = indices_.stride[1];
+    const std::int64_t offset = ow * indices_.stride[4];
+    if (indices_.dtype == DType::u8) {
+      store_taps(keys, none, count, row_of<std::uint8_t>(indices_, n, 0, od, oh) + offset, step);
+    } else if (indices_.dtype == DType::u16) {
+      store_taps(keys, none, count, row_of<std::uint16_t>(indices_, n, 0, od, oh) + offset, step);
+    } else {
+      std::int64_t* to = row_of<std::int64_t>(indices_, n, 0, od, oh) + offset;
+      for (std::int64_t i = 0; i < count; ++i) to[i * step] = keys[i] >= none ? -1 : position(keys[i], od, oh, ow);
+    }
+  }
+
+  /// Position in the plane of tap `tap` of output (od, oh, ow).
+  std::int64_t position(std::int64_t tap, std::int64_t od, std::int64_t oh, std::int64_t ow) const {
+    const std::int64_t base = (axes_[0].start(od) * x_size_[3] + axes_[1].start(oh)) * x_size_[4] + axes_[2].start(ow);
+    return base + (taps_ <= kTapTable ? table_.get()[tap] : offset_of(tap));
+  }
+
+ private:
+  template <class Key, class Tap>
+  static void store_taps(const Key* keys, Key none, std::int64_t count, Tap* to, std::int64_t step) {
+    constexpr auto kNoTap = static_cast<Tap>(~Tap{0});
+    if (step == 1) {  // a loop of its own, so that it vectorises
+      for (std::int64_t i = 0; i < count; ++i) to[i] = keys[i] >= none ? kNoTap : static_cast<Tap>(keys[i]);
+      return;
+    }
+    for (std::int64_t i = 0; i < count; ++i) to[i * step] = keys[i] >= none ? kNoTap : static_cast<Tap>(keys[i]);
+  }
+
+  std::int64_t offset_of(std::int64_t tap) const {
+    const std::int64_t w = tap % axes_[2].kernel();
+    const std::int64_t h = tap / axes_[2].kernel() % axes_[1].kernel();
+    const std::int64_t d = tap / axes_[2].kernel() / axes_[1].kernel();
+    return (d * axes_[0].dilation() * x_size_[3] + h * axes_[1].dilation()) * x_size_[4] + w * axes_[2].dilation();
+  }
+
+  const Tensor5& indices_;
+  const Array5& x_size_;
+  const Axes& axes_;
+  std::int64_t taps_;
+  Scratch<std::int64_t> table_;
+};
+
+}  // namespace cenote::cpu

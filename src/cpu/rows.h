@@ -1,0 +1,129 @@
+// Walking a tensor row by row: the order of the work items, and the input rows behind one output row.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "core/tensor5.h"
+#include "cpu/axis.h"
+#include "cpu/scratch.h"
+
+namespace cenote::cpu {
+
+using Axes = std::array<Axis, 3>;  // D, H, W
+
+/// A position in a nested loop over up to five counts, the last one fastest.
+class Cursor {
+ public:
+  using Index = std::array<std::int64_t, 5>;
+
+  Cursor(const Index& counts, std::int64_t flat) : counts_(counts) {
+    for (std::size_t level = 5; level-- > 0;) {
+      index_[level] = flat % counts[level];
+      flat /= counts[level];
+    }
+  }
+  void next() {
+    for (std::size_t level = 5; level-- > 0;) {
+      if (++index_[level] < counts_[level]) return;
+      index_[level] = 0;
+    }
+  }
+  std::int64_t operator[](std::size_t level) const { return index_[level]; }
+
+  static std::int64_t total(const Index& counts) {
+    std::int64_t product = 1;
+    for (const std::int64_t count : counts) product *= count;
+    return product;
+  }
+
+ private:
+  Index counts_;
+  Index index_{};
+};
+
+template <class T, class Tensor>
+T* plane_of(const Tensor& tensor, std::int64_t n, std::int64_t c) {
+  return static_cast<T*>(tensor.data) + n * tensor.stride[0] + c * tensor.stride[1];
+}
+
+template <class T, class Tensor>
+T* row_of(const Tensor& tensor, std::int64_t n, std::int64_t c, std::int64_t d, std::int64_t h) {
+  return plane_of<T>(tensor, n, c) + d * tensor.stride[2] + h * tensor.stride[3];
+}
+
+/// The input rows that one output row reads, in row-major order, and their tap numbers (d * kernel_h + h).
+template <class T>
+class InputRows {
+ public:
+  void collect(const ConstTensor5& x, const T* plane, const Axes& axes, std::int64_t od, std::int64_t oh) {
+    const Taps d = axes[0].taps(od);
+    const Taps h = axes[1].taps(oh);
+    count_ = d.count * h.count;
+    rows_.resize(static_cast<std::size_t>(count_));
+    taps_.resize(static_cast<std::size_t>(count_));
+    std::int64_t next = 0;
+    for (std::int64_t i = 0; i < d.count; ++i) {
+      const T* slice = plane + (d.position + i * axes[0].dilation()) * x.stride[2];
+      for (std::int64_t j = 0; j < h.count; ++j, ++next) {
+        rows_.get()[next] = slice + (h.position + j * axes[1].dilation()) * x.stride[3];
+        taps_.get()[next] = (d.first + i) * axes[1].kernel() + h.first + j;
+      }
+    }
+  }
+  std::int64_t count() const { return count_; }
+  const T* row(std::int64_t i) const { return rows_.get()[i]; }
+  std::int64_t tap(std::int64_t i) const { return taps_.get()[i]; }
+
+ private:
+  Scratch<const T*> rows_;
+  Scratch<std::int64_t> taps_;
+  std::int64_t count_ = 0;
+};
+
+/// The output rows that read one input row, in row-major order, each with the tap number of that row.
+struct ReaderRow {
+  std::int64_t od;
+  std::int64_t oh;
+  std::int64_t tap;  // d * kernel_h + h
+};
+
+class ReaderRows {
+ public:
+  void collect(const Axes& axes, std::int64_t d, std::int64_t h) {
+    const Readers in_d = axes[0].readers(d);
+    const Readers in_h = axes[1].readers(h);
+    count_ = 0;
+    const std::int64_t most = (in_d.last - in_d.first + 1) * (in_h.last - in_h.first + 1);
+    if (in_d.last < in_d.first || in_h.last < in_h.first) return;
+    rows_.resize(static_cast<std::size_t>(most));
+    for (std::int64_t od = in_d.first; od <= in_d.last; ++od) {
+      const std::int64_t tap_d = axes[0].tap_of(od, d);
+      if (tap_d < 0) continue;
+      for (std::int64_t oh = in_h.first; oh <= in_h.last; ++oh) {
+        const std::int64_t tap_h = axes[1].tap_of(oh, h);
+        if (tap_h >= 0) rows_.get()[count_++] = {od, oh, tap_d * axes[1].kernel() + tap_h};
+      }
+    }
+  }
+  std::int64_t count() const { return count_; }
+  const ReaderRow& operator[](std::int64_t i) const { return rows_.get()[i]; }
+  bool same_outputs(const ReaderRows& other) const {
+    return std::equal(begin(), begin() + count_, other.begin(), other.begin() + other.count_,
+                      [](const ReaderRow& a, const ReaderRow& b) { return a.od == b.od && a.oh == b.oh; });
+  }
+
+ private:
+  const ReaderRow* begin() const { return rows_.get(); }
+
+  Scratch<ReaderRow> rows_;
+  std::int64_t count_ = 0;
+};
+
+/// How many rows one thread should take at least: enough to move `kGrainBytes`.
+inline std::int64_t row_grain(std::int64_t bytes_per_row) {
+  constexpr std::int64_t kGrainBytes = 64 << 10;
+  return std::max<std::int64_t>(1, kGrainBytes / std::max<std::int64_t>(bytes_per_row, 1));
+}
+
+}  // namespace cenote::cpu

@@ -1,0 +1,171 @@
+// Pooling one output at a time, for windows that are wide, uneven or far apart: adaptive and global pooling,
+// and sliding windows that no row buffer fits. Each window is a set of rows and a run of columns.
+#if defined(CENOTE_CPU_SEGMENTS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_SEGMENTS_INL_H_
+#undef CENOTE_CPU_SEGMENTS_INL_H_
+#else
+#define CENOTE_CPU_SEGMENTS_INL_H_
+#endif
+
+#include "cpu/planar-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+
+/// A run of `count` elements, `step` elements apart.
+template <class T>
+struct Run {
+  const T* from;
+  std::int64_t count;
+  std::int64_t step;
+};
+
+/// Sums of blocks are joined in double.
+template <class Reduction, class T>
+using Total = std::conditional_t<std::is_same_v<Reduction, SumReduction>, double, T>;
+
+/// Neighbouring elements, kSumBlock vectors in four chains at a time.
+template <class Reduction, class T>
+HWY_NOINLINE Total<Reduction, T> ReduceContiguous(const T* from, std::int64_t count) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  auto total = Reduction::template identity<Total<Reduction, T>>();
+  std::int64_t i = 0;
+  while (i + 4 * lanes <= count) {
+    VecOf<decltype(d)> chain0 = hn::LoadU(d, from + i);
+    VecOf<decltype(d)> chain1 = hn::LoadU(d, from + i + lanes);
+    VecOf<decltype(d)> chain2 = hn::LoadU(d, from + i + 2 * lanes);
+    VecOf<decltype(d)> chain3 = hn::LoadU(d, from + i + 3 * lanes);
+    const std::int64_t end = std::min(count, i + 4 * kSumBlock * lanes);
+    for (i += 4 * lanes; i + 4 * lanes <= end; i += 4 * lanes) {
+      chain0 = Reduction::combine(d, chain0, hn::LoadU(d, from + i));
+      chain1 = Reduction::combine(d, chain1, hn::LoadU(d, from + i + lanes));
+      chain2 = Reduction::combine(d, chain2, hn::LoadU(d, from + i + 2 * lanes));
+      chain3 = Reduction::combine(d, chain3, hn::LoadU(d, from + i + 3 * lanes));
+    }
+    const auto pairs = Reduction::combine(d, Reduction::combine(d, chain0, chain1),
+                                          Reduction::combine(d, chain2, chain3));
+    total = Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(ReduceLanes<Reduction>(d, pairs)));
+  }
+  for (; i < count; ++i) total = Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(from[i]));
+  return total;
+}
+
+template <class Reduction, class T>
+Total<Reduction, T> ReduceRun(const Run<T>& run) {
+  if (run.step == 1) return ReduceContiguous<Reduction>(run.from, run.count);
+  auto total = Reduction::template identity<Total<Reduction, T>>();
+  for (std::int64_t i = 0; i < run.count; ++i) {
+    total = Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(run.from[i * run.step]));
+  }
+  return total;
+}
+
+/// First element equal to `value` (or the last NaN, when it is NaN), else -1.
+template <class T>
+HWY_NOINLINE std::int64_t FindInRun(const Run<T>& run, T value) {
+  if (value != value) {
+    for (std::int64_t i = run.count; i-- > 0;) {
+      if (run.from[i * run.step] != run.from[i * run.step]) return i;
+    }
+    return -1;
+  }
+  std::int64_t i = 0;
+  if (run.step == 1) {
+    const hn::ScalableTag<T> d;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    const auto wanted = hn::Set(d, value);
+    while (i + lanes <= run.count && hn::AllFalse(d, hn::Eq(hn::LoadU(d, run.from + i), wanted))) i += lanes;
+  }
+  for (; i < run.count; ++i) {
+    if (run.from[i * run.step] == value) return i;
+  }
+  return -1;
+}
+
+/// The window of output ow in every row.
+template <class T>
+Run<T> run_of(const T* row, const Taps& taps, std::int64_t dilation, std::int64_t stride) {
+  return {row + taps.position * stride, taps.count, dilation * stride};
+}
+
+/// The reduction of a window.
+template <class Reduction, class T>
+Total<Reduction, T> ReduceWindow(const InputRows<T>& rows, const Taps& taps, std::int64_t dilation,
+                                 std::int64_t stride) {
+  auto total = Reduction::template identity<Total<Reduction, T>>();
+  if (taps.count == 0) return total;
+  for (std::int64_t i = 0; i < rows.count(); ++i) {
+    total = Reduction::combine_scalar(total, ReduceRun<Reduction>(run_of(rows.row(i), taps, dilation, stride)));
+  }
+  return total;
+}
+
+/// The tap where the maximum `value` of a window is, or -1 for a window without elements.
+template <class T>
+std::int64_t FindInWindow(const InputRows<T>& rows, const Axis& w, const Taps& taps, std::int64_t stride, T value) {
+  const bool backwards = value != value;  // the last NaN, but the first of everything else
+  for (std::int64_t k = 0; k < rows.count(); ++k) {
+    const std::int64_t i = backwards ? rows.count() - 1 - k : k;
+    const std::int64_t found = FindInRun(run_of(rows.row(i), taps, w.dilation(), stride), value);
+    if (found >= 0) return rows.tap(i) * w.kernel() + taps.first + found;
+  }
+  return -1;
+}
+
+/// Output rows in parallel; row(at, rows) pools one of them.
+template <class T, class Row>
+void ForEachOutputRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Row& row) {
+  const Cursor::Index units{y.size[0], y.size[1], y.size[2], y.size[3], 1};
+  const std::int64_t outputs = y.size[2] * y.size[3];
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * x.size[2] * x.size[3] * x.size[4] /
+                             std::max<std::int64_t>(outputs, 1);
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    InputRows<T> rows;
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
+      row(at, rows);
+    }
+  });
+}
+
+template <class T>
+void SegmentMax(const ConstTensor5& x, const Tensor5& y, const Tensor5* indices, const Axes& axes) {
+  const Axis& w = axes[2];
+  constexpr auto kNone = std::numeric_limits<std::int64_t>::max();
+  std::optional<RecordWriter> record;
+  if (indices != nullptr) record.emplace(*indices, x.size, axes);
+  ForEachOutputRow<T>(x, y, axes, [&](const Cursor& at, const InputRows<T>& rows) HWY_ATTR {
+    T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]);
+    for (std::int64_t ow = 0; ow < w.out(); ++ow) {
+      const Taps taps = w.taps(ow);
+      const T value = ReduceWindow<MaxReduction>(rows, taps, w.dilation(), x.stride[4]);
+      to[ow * y.stride[4]] = value;
+      if (!record) continue;
+      const std::int64_t tap = FindInWindow(rows, w, taps, x.stride[4], value);
+      const std::int64_t key = tap < 0 ? kNone : tap;
+      record->store(&key, kNone, 1, at[0], at[1], at[2], at[3], ow);
+    }
+  });
+}
+
+/// divide(od, oh, ow) is the divisor of an output.
+template <class T, class Divide>
+void SegmentAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Divide& divide) {
+  const Axis& w = axes[2];
+  ForEachOutputRow<T>(x, y, axes, [&](const Cursor& at, const InputRows<T>& rows) HWY_ATTR {
+    T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]);
+    for (std::int64_t ow = 0; ow < w.out(); ++ow) {
+      const double sum = ReduceWindow<SumReduction>(rows, w.taps(ow), w.dilation(), x.stride[4]);
+      to[ow * y.stride[4]] = static_cast<T>(sum / static_cast<double>(divide(at[2], at[3], ow)));
+    }
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,164 @@
+// What every kernel needs beyond Highway: partial loads and stores that touch no byte outside, a maximum
+// that propagates NaN on every target, and the two reductions as types.
+#if defined(CENOTE_CPU_VECTOR_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_VECTOR_INL_H_
+#undef CENOTE_CPU_VECTOR_INL_H_
+#else
+#define CENOTE_CPU_VECTOR_INL_H_
+#endif
+
+#include <cstdint>
+#include <limits>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class D>
+using VecOf = hn::Vec<D>;
+
+/// Lanes of the widest vector of this target.
+template <class T>
+constexpr std::size_t kMaxLanes = HWY_MAX_BYTES / sizeof(T);
+
+// AVX2 and later mask loads and stores in hardware; elsewhere a small buffer does it.
+#undef CENOTE_MASKED_ACCESS
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+#define CENOTE_MASKED_ACCESS 1
+#else
+#define CENOTE_MASKED_ACCESS 0
+#endif
+
+/// The first n lanes from `from`; the others are 0.
+template <class D, class T>
+HWY_INLINE VecOf<D> LoadPart(D d, const T* from, std::size_t n) {
+#if CENOTE_MASKED_ACCESS
+  return hn::MaskedLoad(hn::FirstN(d, n), d, from);
+#else
+  HWY_ALIGN T lanes[kMaxLanes<T>] = {};
+  for (std::size_t i = 0; i < n; ++i) lanes[i] = from[i];
+  return hn::Load(d, lanes);
+#endif
+}
+
+template <class D, class T>
+HWY_INLINE void StorePart(D d, VecOf<D> v, T* to, std::size_t n) {
+#if CENOTE_MASKED_ACCESS
+  hn::BlendedStore(v, hn::FirstN(d, n), d, to);
+#else
+  HWY_ALIGN T lanes[kMaxLanes<T>] = {};
+  hn::Store(v, d, lanes);
+  for (std::size_t i = 0; i < n; ++i) to[i] = lanes[i];
+#endif
+}
+
+/// n lanes, `stride` elements apart; the others are 0.
+template <class D, class T>
+HWY_INLINE VecOf<D> LoadStrided(D d, const T* from, std::int64_t stride, std::size_t n) {
+  HWY_ALIGN T lanes[kMaxLanes<T>] = {};
+  for (std::size_t i = 0; i < n; ++i) lanes[i] = from[static_cast<std::int64_t>(i) * stride];
+  return hn::Load(d, lanes);
+}
+
+/// kUnit: neighbours in memory, else `stride` apart. n = 0 means a full vector.
+template <bool kUnit, class D, class T>
+HWY_INLINE VecOf<D> LoadLanes(D d, const T* from, std::int64_t stride, std::size_t n) {
+  if constexpr (kUnit) {
+    return n == 0 ? hn::LoadU(d, from) : LoadPart(d, from, n);
+  } else {
+    return LoadStrided(d, from, stride, n == 0 ? hn::Lanes(d) : n);
+  }
+}
+
+/// The maximum; NaN when either is NaN. Whether the machine's own maximum keeps a NaN depends on the target
+/// and the operand order, so the comparison is spelled out.
+template <class D>
+HWY_INLINE VecOf<D> MaxOrNaN(D, VecOf<D> acc, VecOf<D> v) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128 && HWY_TARGET != HWY_SCALAR
+  // maxps and maxpd return the second operand when either is NaN: acc stays NaN, v must be put back.
+  return hn::IfThenElse(hn::IsNaN(v), v, hn::Max(v, acc));
+#else
+  return hn::IfThenElse(hn::Or(hn::Gt(v, acc), hn::IsNaN(v)), v, acc);
+#endif
+}
+
+struct MaxReduction {
+  template <class T>
+  static constexpr T identity() {
+    return -std::numeric_limits<T>::infinity();
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> combine(D d, VecOf<D> acc, VecOf<D> v) {
+    return MaxOrNaN(d, acc, v);
+  }
+  template <class T>
+  static HWY_INLINE T combine_scalar(T acc, T v) {
+    return v > acc || v != v ? v : acc;
+  }
+};
+
+struct SumReduction {
+  template <class T>
+  static constexpr T identity() {
+    return 0;
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> combine(D, VecOf<D> acc, VecOf<D> v) {
+    return hn::Add(acc, v);
+  }
+  template <class T>
+  static HWY_INLINE T combine_scalar(T acc, T v) {
+    return acc + v;
+  }
+};
+
+/// Sums of more terms than this are sums of partial sums, so that rounding grows with the square root.
+constexpr std::int64_t kSumBlock = 64;
+
+/// Reduces load(0) .. load(count - 1), count > 0.
+template <class Reduction, class D, class Load>
+HWY_INLINE VecOf<D> ReduceBlocked(D d, std::int64_t count, const Load& load) {
+  VecOf<D> total = load(0);
+  const std::int64_t head = HWY_MIN(count, kSumBlock);
+  for (std::int64_t i = 1; i < head; ++i) total = Reduction::combine(d, total, load(i));
+  for (std::int64_t begin = head; begin < count; begin += kSumBlock) {
+    const std::int64_t end = HWY_MIN(count, begin + kSumBlock);
+    VecOf<D> block = load(begin);
+    for (std::int64_t i = begin + 1; i < end; ++i) block = Reduction::combine(d, block, load(i));
+    total = Reduction::combine(d, total, block);
+  }
+  return total;
+}
+
+/// All lanes of v as one value.
+template <class Reduction, class D>
+HWY_INLINE hn::TFromD<D> ReduceLanes(D d, VecOf<D> v) {
+  using T = hn::TFromD<D>;
+  HWY_ALIGN T lanes[kMaxLanes<T>];
+  hn::Store(v, d, lanes);
+  T acc = lanes[0];
+  for (std::size_t i = 1; i < hn::Lanes(d); ++i) acc = Reduction::combine_scalar(acc, lanes[i]);
+  return acc;
+}
+
+/// Compact taps, widened to the lanes of T. u64 lanes take two steps.
+template <class DI, class Tap>
+HWY_INLINE VecOf<DI> PromoteTaps(DI di, const Tap* from) {
+  if constexpr (sizeof(hn::TFromD<DI>) == 4) {
+    return hn::PromoteTo(di, hn::LoadU(hn::Rebind<Tap, DI>(), from));
+  } else {
+    const hn::Rebind<std::uint32_t, DI> d32;
+    const hn::Rebind<std::uint64_t, DI> d64;
+    return hn::BitCast(di, hn::PromoteTo(d64, hn::PromoteTo(d32, hn::LoadU(hn::Rebind<Tap, DI>(), from))));
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,143 @@
+// Window pooling on the CPU: picks the loops that fit the strides and the window.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/window.cc"
+#include "cpu/highway_targets.h"
+#include "hwy/foreach_target.h"
+// Highway wants its own header after foreach_target.h, and ours after that.
+#include "hwy/highway.h"
+
+#include "backend.h"
+#include "core/parallel.h"
+#include "cpu/channels_last_backward-inl.h"
+#include "cpu/layout.h"
+#include "cpu/planar_backward-inl.h"
+#include "cpu/planar_indices-inl.h"
+#include "cpu/scatter.h"
+#include "cpu/segments-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+Axes window_axes(const WindowAxes& window, const Array5& in, const Array5& out) {
+  return {Axis::window(window[0], in[2], out[2]), Axis::window(window[1], in[3], out[3]),
+          Axis::window(window[2], in[4], out[4])};
+}
+
+/// A row buffer pays unless the window is so long or so sparse that most of the buffer is waste.
+bool fits_row_buffer(const Axes& axes) {
+  const Axis& w = axes[2];
+  return w.dilated_kernel() <= kTilePositions && w.stride() <= 64 && w.stride() <= 2 * w.dilated_kernel();
+}
+
+/// Tap numbers fit the 32-bit lanes of f32 kernels.
+bool fits_keys(const Axes& axes) {
+  const auto taps = static_cast<Wide>(axes[0].kernel()) * axes[1].kernel() * axes[2].kernel();
+  return taps < (1 << 30);
+}
+
+template <class T>
+void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
+  const Axes axes = window_axes(window, x.size, y.size);
+  if (!fits_keys(axes)) return SegmentMax<T>(x, y, indices, axes);
+  if (channels_last(x, y)) {
+    if (indices != nullptr) return ChannelsLastMaxWithIndices<T>(x, y, *indices, axes);
+    return ChannelsLastMax<T>(x, y, axes);
+  }
+  if (!fits_row_buffer(axes)) return SegmentMax<T>(x, y, indices, axes);
+  if (indices != nullptr) {
+    if (unit_columns(x)) return PlanarMaxWithIndices<true, T>(x, y, *indices, axes);
+    return PlanarMaxWithIndices<false, T>(x, y, *indices, axes);
+  }
+  const MaxRow<T> row{y, axes[2]};
+  if (unit_columns(x)) return ForEachReducedRow<MaxReduction, true, T>(x, y, axes, row);
+  return ForEachReducedRow<MaxReduction, false, T>(x, y, axes, row);
+}
+
+/// The divisor of output (od, oh, ow).
+auto divisor_of_output(const Axes& axes, const Divisor& divisor) {
+  return [&axes, divisor](std::int64_t od, std::int64_t oh, std::int64_t ow) {
+    if (divisor.override_value != 0) return divisor.override_value;
+    return divisor_of(axes[0], od, divisor.count_include_pad) * divisor_of(axes[1], oh, divisor.count_include_pad) *
+           divisor_of(axes[2], ow, divisor.count_include_pad);
+  };
+}
+
+template <class T>
+void Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
+  const Axes axes = window_axes(window, x.size, y.size);
+  if (channels_last(x, y)) return ChannelsLastAvg<T>(x, y, axes, divisor_of_output(axes, divisor));
+  if (!fits_row_buffer(axes)) return SegmentAvg<T>(x, y, axes, divisor_of_output(axes, divisor));
+  const AvgRow<T> row{y, axes, divisor};
+  if (unit_columns(x)) return ForEachReducedRow<SumReduction, true, T>(x, y, axes, row);
+  return ForEachReducedRow<SumReduction, false, T>(x, y, axes, row);
+}
+
+template <class T, class Tap>
+void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                         const Axes& axes) {
+  if (channels_last(grad_x, grad_y) && unit_channels(taps)) {
+    return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
+  }
+  if (!fits_row_buffer(axes)) return scatter_taps<T, Tap>(grad_x, grad_y, taps, axes);
+  return PlanarMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
+}
+
+template <class T>
+std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                        const ConstTensor5& indices, const WindowAxes& window) {
+  const Axes axes = window_axes(window, grad_x.size, grad_y.size);
+  if (indices.dtype == DType::i64) return scatter_indices<T>(grad_x, grad_y, indices);
+  if (indices.dtype == DType::u8) {
+    MaxBackwardFromTaps<T, std::uint8_t>(grad_x, grad_y, indices, axes);
+  } else {
+    MaxBackwardFromTaps<T, std::uint16_t>(grad_x, grad_y, indices, axes);
+  }
+  return std::nullopt;
+}
+
+template <class T>
+void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& window,
+                 const Divisor& divisor) {
+  const Axes axes = window_axes(window, grad_x.size, grad_y.size);
+  const auto divide = divisor_of_output(axes, divisor);
+  if (channels_last(grad_x, grad_y)) return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, divide);
+  if (!fits_row_buffer(axes)) return scatter_average<T>(grad_x, grad_y, axes, divide);
+  return PlanarAvgBackward<T>(grad_x, grad_y, axes, divisor);
+}
+
+constexpr WindowBackend kTable{
+    [](const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& axes) {
+      return x.dtype == DType::f32 ? Max<float>(y, indices, x, axes) : Max<double>(y, indices, x, axes);
+    },
+    [](const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& indices, const WindowAxes& axes) {
+      return grad_x.dtype == DType::f32 ? MaxBackward<float>(grad_x, grad_y, indices, axes)
+                                        : MaxBackward<double>(grad_x, grad_y, indices, axes);
+    },
+    [](const Tensor5& y, const ConstTensor5& x, const WindowAxes& axes, const Divisor& divisor) {
+      return x.dtype == DType::f32 ? Avg<float>(y, x, axes, divisor) : Avg<double>(y, x, axes, divisor);
+    },
+    [](const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& axes, const Divisor& divisor) {
+      return grad_x.dtype == DType::f32 ? AvgBackward<float>(grad_x, grad_y, axes, divisor)
+                                        : AvgBackward<double>(grad_x, grad_y, axes, divisor);
+    },
+};
+
+}  // namespace
+
+const WindowBackend* WindowTable() { return &kTable; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace cenote::cpu {
+
+HWY_EXPORT(WindowTable);
+
+const WindowBackend& window() { return *HWY_DYNAMIC_DISPATCH(WindowTable)(); }
+
+}  // namespace cenote::cpu
+#endif

@@ -1,0 +1,93 @@
+// The checks of a pooling call, the same for every family: a family says which sizes y has and which loops
+// to run, the functions here check each argument against that and then run them.
+#pragma once
+
+#include "ops/tensor_check.h"
+
+namespace cenote {
+
+/// run(y, indices or null, x)
+template <class Run>
+void run_max(const OpName& op, const TensorView& y, const TensorView* indices, const ConstTensorView& x,
+             const Dims& y_sizes, DType tap_dtype, const Run& run) {
+  check_pooled_dtype(op, "x", x.dtype);
+  check_same_dtype(op, "y", y.dtype, x.dtype);
+  const ConstTensor5 from = read_argument(op, "x", x);
+  const Tensor5 to = written_argument(op, "y", y, y_sizes);
+  check_no_overlap(op, "y", y, "x", x);
+  if (indices == nullptr) {
+    run(to, nullptr, from);
+    return;
+  }
+  check_indices_dtype(op, indices->dtype, tap_dtype);
+  const Tensor5 record = written_argument(op, "indices", *indices, y_sizes);
+  check_no_overlap(op, "indices", *indices, "x", x);
+  check_no_overlap(op, "indices", *indices, "y", y);
+  run(to, &record, from);
+}
+
+/// run(grad_x, grad_y, indices) returns an index outside the plane, if it met one.
+template <class Run>
+void run_max_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
+                      const ConstTensorView& indices, const Dims& y_sizes, DType tap_dtype, const Run& run) {
+  check_pooled_dtype(op, "grad_x", grad_x.dtype);
+  check_same_dtype(op, "grad_y", grad_y.dtype, grad_x.dtype);
+  check_indices_dtype(op, indices.dtype, tap_dtype);
+  check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
+  check_sizes(op, "indices", indices.sizes, y_sizes);
+  const ConstTensor5 from = read_argument(op, "grad_y", grad_y);
+  const ConstTensor5 record = read_argument(op, "indices", indices);
+  const Tensor5 to = written_argument(op, "grad_x", grad_x, grad_x.sizes);
+  check_no_overlap(op, "grad_x", grad_x, "grad_y", grad_y);
+  check_no_overlap(op, "grad_x", grad_x, "indices", indices);
+  check_bad_index(op, run(to, from, record), grad_x.sizes);
+}
+
+/// run(y, x)
+template <class Run>
+void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, const Dims& y_sizes, const Run& run) {
+  check_pooled_dtype(op, "x", x.dtype);
+  check_same_dtype(op, "y", y.dtype, x.dtype);
+  const ConstTensor5 from = read_argument(op, "x", x);
+  const Tensor5 to = written_argument(op, "y", y, y_sizes);
+  check_no_overlap(op, "y", y, "x", x);
+  run(to, from);
+}
+
+/// run(grad_x, grad_y)
+template <class Run>
+void run_avg_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y, const Dims& y_sizes,
+                      const Run& run) {
+  check_pooled_dtype(op, "grad_x", grad_x.dtype);
+  check_same_dtype(op, "grad_y", grad_y.dtype, grad_x.dtype);
+  check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
+  const ConstTensor5 from = read_argument(op, "grad_y", grad_y);
+  const Tensor5 to = written_argument(op, "grad_x", grad_x, grad_x.sizes);
+  check_no_overlap(op, "grad_x", grad_x, "grad_y", grad_y);
+  run(to, from);
+}
+
+/// y for x: checked, then allocated in the layout of x.
+inline Tensor make_output(const OpName& op, const ConstTensorView& x, const Dims& y_sizes) {
+  check_pooled_dtype(op, "x", x.dtype);
+  read_argument(op, "x", x);
+  return output_like(op, x.dtype, y_sizes, x);
+}
+
+/// Values and indices for x.
+inline MaxPoolResult make_outputs(const OpName& op, const ConstTensorView& x, const Dims& y_sizes,
+                                  DType indices_dtype, DType tap_dtype) {
+  check_indices_dtype(op, indices_dtype, tap_dtype);
+  return {make_output(op, x, y_sizes), output_like(op, indices_dtype, y_sizes, x)};
+}
+
+/// grad_x for grad_y, which must have y_sizes.
+inline Tensor make_gradient(const OpName& op, const ConstTensorView& grad_y, const Dims& y_sizes,
+                            const Dims& x_sizes) {
+  check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
+  check_pooled_dtype(op, "grad_y", grad_y.dtype);
+  read_argument(op, "grad_y", grad_y);
+  return output_like(op, grad_y.dtype, x_sizes, grad_y);
+}
+
+}  // namespace cenote

@@ -1,0 +1,241 @@
+// Window pooling, front: checks the arguments, infers the shapes, calls the backend.
+#include "cenote/window.h"
+
+#include <algorithm>
+
+#include "backend.h"
+#include "core/check.h"
+#include "ops/pool_front.h"
+
+namespace cenote {
+
+namespace {
+
+constexpr OpNames kMax{"max_pool1d", "max_pool2d", "max_pool3d"};
+constexpr OpNames kAvg{"avg_pool1d", "avg_pool2d", "avg_pool3d"};
+constexpr OpNames kMaxBackward{"max_pool1d_backward", "max_pool2d_backward", "max_pool3d_backward"};
+constexpr OpNames kAvgBackward{"avg_pool1d_backward", "avg_pool2d_backward", "avg_pool3d_backward"};
+
+std::int64_t floor_divide(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
+
+void check_axis(std::string_view op, int index, const WindowAxis& axis) {
+  const auto at_least = [&](std::string_view argument, std::int64_t value, std::int64_t least) {
+    require(value >= least, op, argument, '[', index, "] must be ", least > 0 ? "> 0" : ">= 0", ", got ", value);
+  };
+  at_least("kernel", axis.kernel, 1);
+  at_least("stride", axis.stride, 1);
+  at_least("dilation", axis.dilation, 1);
+  at_least("padding", axis.padding_begin, 0);
+  at_least("padding_end", axis.padding_end, 0);
+}
+
+std::int64_t dilated_kernel(std::string_view op, const WindowAxis& axis) {
+  return checked_add(checked_multiply(axis.dilation, axis.kernel - 1, op, "dilated kernel"), 1, op, "dilated kernel");
+}
+
+std::int64_t output_size(std::string_view op, std::int64_t size, const WindowAxis& axis, bool ceil_mode) {
+  const std::int64_t begin_padded = checked_add(size, axis.padding_begin, op, "padded size");
+  const std::int64_t padded = checked_add(begin_padded, axis.padding_end, op, "padded size");
+  const std::int64_t room = padded - dilated_kernel(op, axis);
+  if (!ceil_mode) return floor_divide(room, axis.stride) + 1;
+  const std::int64_t last = floor_divide(room, axis.stride) + (room % axis.stride != 0 ? 1 : 0);
+  // A last window that would start in the end padding or beyond is dropped.
+  const bool starts_outside = last > 0 && last > (begin_padded - 1) / axis.stride;
+  return last + (starts_outside ? 0 : 1);
+}
+
+/// The options as D, H, W axes, checked.
+template <class Options>
+WindowAxes resolve_axes(const OpName& op, const Options& options) {
+  const auto kernel = per_axis(op, "kernel", options.kernel, 1);
+  const auto stride = options.stride.empty() ? kernel : per_axis(op, "stride", options.stride, 1);
+  const auto padding = per_axis(op, "padding", options.padding, 0);
+  const auto padding_end = options.padding_end.empty() ? padding : per_axis(op, "padding_end", options.padding_end, 0);
+  const auto dilation = per_axis(op, "dilation", options.dilation, 1);
+  WindowAxes axes;
+  std::int64_t taps = 1;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    axes[axis] = {kernel[axis], stride[axis], padding[axis], padding_end[axis], dilation[axis]};
+    const int index = static_cast<int>(axis) - (3 - op.spatial_rank);
+    check_axis(op.name, index, axes[axis]);
+    const std::int64_t limit = dilated_kernel(op.name, axes[axis]) / 2;
+    const auto within = [&](std::string_view argument, std::int64_t value) {
+      require(value <= limit, op.name, argument, '[', index, "] must be at most half of the dilated kernel, ", limit,
+              ", got ", value);
+    };
+    within("padding", axes[axis].padding_begin);
+    within("padding_end", axes[axis].padding_end);
+    taps = checked_multiply(taps, kernel[axis], op.name, "number of taps");
+  }
+  return axes;
+}
+
+/// Sizes of y; throws when an axis has no output.
+Dims infer_sizes(const OpName& op, const Dims& x_sizes, const WindowAxes& axes, bool ceil_mode) {
+  check_input_sizes(op, x_sizes);
+  std::array<std::int64_t, 3> spatial = spatial_sizes(op, x_sizes);
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    const std::int64_t out = output_size(op.name, spatial[axis], axes[axis], ceil_mode);
+    require(out >= 1, op.name, "output size of spatial axis ", static_cast<int>(axis) - (3 - op.spatial_rank),
+            " must be >= 1, got ", out, " for input size ", spatial[axis], ", kernel ", axes[axis].kernel,
+            ", dilation ", axes[axis].dilation, ", padding ", axes[axis].padding_begin, " and ",
+            axes[axis].padding_end);
+    spatial[axis] = out;
+  }
+  return with_spatial_sizes(op, x_sizes, spatial);
+}
+
+DType tap_dtype(const OpName& op, const Dims& kernel) {
+  std::int64_t taps = 1;
+  for (const std::int64_t size : per_axis(op, "kernel", kernel, 1)) {
+    require(size >= 1, op.name, "kernel must be > 0, got ", size);
+    taps = checked_multiply(taps, size, op.name, "number of taps");
+  }
+  return tap_dtype_of(taps);
+}
+
+Divisor resolve_divisor(const OpName& op, const AvgPoolOptions& options) {
+  require(!options.divisor_override || *options.divisor_override != 0, op.name,
+          "divisor_override must not be 0, got 0");
+  return {options.count_include_pad, options.divisor_override.value_or(0)};
+}
+
+template <class Options>
+Dims shape(const OpName& op, const Dims& x_sizes, const Options& options) {
+  return infer_sizes(op, x_sizes, resolve_axes(op, options), options.ceil_mode);
+}
+
+void max_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options,
+              const TensorView* indices) {
+  const WindowAxes axes = resolve_axes(op, options);
+  const Dims y_sizes = infer_sizes(op, x.sizes, axes, options.ceil_mode);
+  run_max(op, y, indices, x, y_sizes, tap_dtype(op, options.kernel),
+          [&](const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
+            backend().window.max(to, record, from, axes);
+          });
+}
+
+Tensor max(const OpName& op, const ConstTensorView& x, const MaxPoolOptions& options) {
+  Tensor y = make_output(op, x, shape(op, x.sizes, options));
+  max_into(op, y, x, options, nullptr);
+  return y;
+}
+
+MaxPoolResult max_with_indices(const OpName& op, const ConstTensorView& x, const MaxPoolOptions& options,
+                               DType indices_dtype) {
+  const Dims y_sizes = shape(op, x.sizes, options);
+  MaxPoolResult result = make_outputs(op, x, y_sizes, indices_dtype, tap_dtype(op, options.kernel));
+  max_into(op, result.values, x, options, &result.indices.view());
+  return result;
+}
+
+void max_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
+                       const ConstTensorView& indices, const MaxPoolOptions& options) {
+  const WindowAxes axes = resolve_axes(op, options);
+  const Dims y_sizes = infer_sizes(op, grad_x.sizes, axes, options.ceil_mode);
+  run_max_backward(op, grad_x, grad_y, indices, y_sizes, tap_dtype(op, options.kernel),
+                   [&](const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
+                     return backend().window.max_backward(to, from, record, axes);
+                   });
+}
+
+Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const ConstTensorView& indices,
+                    const Dims& x_sizes, const MaxPoolOptions& options) {
+  Tensor grad_x = make_gradient(op, grad_y, shape(op, x_sizes, options), x_sizes);
+  max_backward_into(op, grad_x, grad_y, indices, options);
+  return grad_x;
+}
+
+void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const AvgPoolOptions& options) {
+  const WindowAxes axes = resolve_axes(op, options);
+  const Divisor divisor = resolve_divisor(op, options);
+  run_avg(op, y, x, infer_sizes(op, x.sizes, axes, options.ceil_mode),
+          [&](const Tensor5& to, const ConstTensor5& from) { backend().window.avg(to, from, axes, divisor); });
+}
+
+Tensor avg(const OpName& op, const ConstTensorView& x, const AvgPoolOptions& options) {
+  Tensor y = make_output(op, x, shape(op, x.sizes, options));
+  avg_into(op, y, x, options);
+  return y;
+}
+
+void avg_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
+                       const AvgPoolOptions& options) {
+  const WindowAxes axes = resolve_axes(op, options);
+  const Divisor divisor = resolve_divisor(op, options);
+  run_avg_backward(op, grad_x, grad_y, infer_sizes(op, grad_x.sizes, axes, options.ceil_mode),
+                   [&](const Tensor5& to, const ConstTensor5& from) {
+                     backend().window.avg_backward(to, from, axes, divisor);
+                   });
+}
+
+Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims& x_sizes,
+                    const AvgPoolOptions& options) {
+  Tensor grad_x = make_gradient(op, grad_y, shape(op, x_sizes, options), x_sizes);
+  avg_backward_into(op, grad_x, grad_y, options);
+  return grad_x;
+}
+
+}  // namespace
+
+std::int64_t pool_output_size(std::int64_t size, const WindowAxis& axis, bool ceil_mode) {
+  constexpr std::string_view kName = "pool_output_size";
+  require(size >= 0, kName, "size must be >= 0, got ", size);
+  check_axis(kName, 0, axis);
+  return std::max<std::int64_t>(output_size(kName, size, axis, ceil_mode), 0);
+}
+
+DType max_pool_tap_dtype(const Dims& kernel, int spatial_rank) {
+  require(spatial_rank >= 1 && spatial_rank <= 3, "max_pool_tap_dtype", "spatial_rank must be 1, 2 or 3, got ",
+          spatial_rank);
+  return tap_dtype({"max_pool_tap_dtype", spatial_rank}, kernel);
+}
+
+// The public names differ in the spatial rank alone.
+#define CENOTE_WINDOW_OPS(RANK)                                                                                  \
+  Dims max_pool##RANK##d_shape(const Dims& x_sizes, const MaxPoolOptions& options) {                             \
+    return shape(op_of(kMax, RANK), x_sizes, options);                                                           \
+  }                                                                                                              \
+  Tensor max_pool##RANK##d(const ConstTensorView& x, const MaxPoolOptions& options) {                            \
+    return max(op_of(kMax, RANK), x, options);                                                                   \
+  }                                                                                                              \
+  MaxPoolResult max_pool##RANK##d_with_indices(const ConstTensorView& x, const MaxPoolOptions& options,          \
+                                               DType indices_dtype) {                                            \
+    return max_with_indices(op_of(kMax, RANK), x, options, indices_dtype);                                       \
+  }                                                                                                              \
+  void max_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options,      \
+                              const TensorView* indices) {                                                       \
+    max_into(op_of(kMax, RANK), y, x, options, indices);                                                         \
+  }                                                                                                              \
+  Tensor max_pool##RANK##d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,               \
+                                    const Dims& x_sizes, const MaxPoolOptions& options) {                        \
+    return max_backward(op_of(kMaxBackward, RANK), grad_y, indices, x_sizes, options);                           \
+  }                                                                                                              \
+  void max_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,                  \
+                                       const ConstTensorView& indices, const MaxPoolOptions& options) {          \
+    max_backward_into(op_of(kMaxBackward, RANK), grad_x, grad_y, indices, options);                              \
+  }                                                                                                              \
+  Dims avg_pool##RANK##d_shape(const Dims& x_sizes, const AvgPoolOptions& options) {                             \
+    return shape(op_of(kAvg, RANK), x_sizes, options);                                                           \
+  }                                                                                                              \
+  Tensor avg_pool##RANK##d(const ConstTensorView& x, const AvgPoolOptions& options) {                            \
+    return avg(op_of(kAvg, RANK), x, options);                                                                   \
+  }                                                                                                              \
+  void avg_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x, const AvgPoolOptions& options) {    \
+    avg_into(op_of(kAvg, RANK), y, x, options);                                                                  \
+  }                                                                                                              \
+  Tensor avg_pool##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,                          \
+                                    const AvgPoolOptions& options) {                                             \
+    return avg_backward(op_of(kAvgBackward, RANK), grad_y, x_sizes, options);                                    \
+  }                                                                                                              \
+  void avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,                  \
+                                       const AvgPoolOptions& options) {                                          \
+    avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y, options);                                       \
+  }
+
+CENOTE_WINDOW_OPS(1)
+CENOTE_WINDOW_OPS(2)
+CENOTE_WINDOW_OPS(3)
+#undef CENOTE_WINDOW_OPS
+
+}  // namespace cenote

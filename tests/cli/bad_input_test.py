@@ -1,0 +1,240 @@
+"""Bad usage and bad input: each ends with exit code 2, or 1 when the system refuses, and a clear line."""
+import os
+import resource
+import stat
+import struct
+import subprocess
+import unittest
+
+from support import CENOTE, PNG_SIGNATURE, SANITIZED, CliTest, npy, npy_header, png, png_chunk
+
+BIG = 2**62
+
+
+class Usage(CliTest):
+    def setUp(self):
+        super().setUp()
+        self.write("x.npy", npy((1, 4, 4), range(16)))
+
+    def refuse(self, text, op, *options, out="y.npy"):
+        error = self.expect_failure(2, text, "pool", op, "x.npy", out, *options)
+        self.assertEqual(os.listdir(self.folder), ["x.npy"], "a failed command leaves no file")
+        return error
+
+    def test_no_arguments_print_the_help(self):
+        self.expect_failure(2, "Usage:")
+
+    def test_unknown_command(self):
+        self.expect_failure(2, "unknown command 'pol'; the commands are info, pool, train", "pol")
+
+    def test_unknown_option(self):
+        self.expect_failure(2, "--kernels", "pool", "max_pool2d", "x.npy", "y.npy", "--kernels", "3")
+
+    def test_missing_arguments(self):
+        self.expect_failure(2, "out is required", "pool", "max_pool2d", "x.npy")
+
+    def test_unknown_op_suggests_the_nearest(self):
+        self.refuse("unknown op 'max_pol2d', did you mean max_pool2d; `cenote info --ops` lists all", "max_pol2d")
+        self.refuse("max_pool1d, max_pool2d, max_pool3d", "max_pool")
+        self.assertNotIn("did you mean", self.refuse("unknown op 'sandwich'", "sandwich"))
+
+    def test_options_that_the_op_does_not_read(self):
+        self.refuse("max_pool2d does not read --divisor-override", "max_pool2d", "--kernel", "2", "--divisor-override", "2")
+        self.refuse("max_pool2d does not read --no-count-include-pad", "max_pool2d", "--kernel", "2",
+                    "--no-count-include-pad")
+        self.refuse("global_avg_pool2d does not read --kernel", "global_avg_pool2d", "--kernel", "2")
+        self.refuse("avg_pool2d does not read --output-size", "avg_pool2d", "--kernel", "2", "--output-size", "2")
+        self.refuse("avg_pool2d has no --indices", "avg_pool2d", "--kernel", "2", "--indices", "where.npy")
+
+    def test_missing_options(self):
+        self.refuse("max_pool2d needs --kernel", "max_pool2d")
+        self.refuse("adaptive_max_pool2d needs --output-size", "adaptive_max_pool2d")
+
+    def test_malformed_numbers(self):
+        for text in ("x", "3,", ",3", "3;2", "3.5", "0x3", " 3", "3 2"):
+            self.refuse("--kernel must be an integer or a list like 3,2", "max_pool2d", "--kernel", text)
+        self.refuse("does not fit into 64 bits", "max_pool2d", "--kernel", "9223372036854775808")
+        self.refuse("at most 3 values", "max_pool2d", "--kernel", "1,1,1,1")
+
+    def test_values_outside_the_rules(self):
+        refuse = self.refuse
+        refuse("kernel", "max_pool2d", "--kernel", "0")
+        refuse("kernel", "max_pool2d", "--kernel=-1")
+        refuse("kernel", "max_pool2d", "--kernel", "1,2,3")
+        refuse("stride", "max_pool2d", "--kernel", "2", "--stride", "0")
+        refuse("padding", "max_pool2d", "--kernel", "2", "--padding", "2")
+        refuse("padding", "max_pool2d", "--kernel", "2", "--padding=-1")
+        refuse("dilation", "avg_pool2d", "--kernel", "2", "--dilation", "0")
+        refuse("divisor_override", "avg_pool2d", "--kernel", "2", "--divisor-override", "0")
+        refuse("output_size", "adaptive_avg_pool2d", "--output-size=-2")
+        refuse("[max_pool2d]", "max_pool2d", "--kernel", "5")
+
+    def test_sizes_that_overflow(self):
+        self.refuse("[max_pool2d]", "max_pool2d", "--kernel", str(BIG), "--dilation", "4")
+        self.refuse("overflow", "adaptive_avg_pool2d", "--output-size", str(BIG))
+
+    def test_wrong_rank(self):
+        self.write("x.npy", npy((4,), range(4)))
+        self.refuse("[max_pool1d]", "max_pool1d", "--kernel", "2")
+        self.write("x.npy", npy((), [1]))
+        self.refuse("[global_max_pool1d]", "global_max_pool1d")
+
+    def test_file_names_choose_the_format(self):
+        self.refuse("must end in .npy or .png", "max_pool2d", "--kernel", "2", out="y.txt")
+        self.refuse("--indices must name a .npy file", "max_pool2d", "--kernel", "2", "--indices", "where.png")
+        self.refuse("same file", "max_pool2d", "--kernel", "2", "--indices", "./y.npy")
+
+    def test_shapes_that_no_png_holds(self):
+        self.write("x.npy", npy((5, 2, 2), range(20)))
+        self.refuse("a PNG holds [C, H, W] with 1 to 4 channels", "max_pool2d", "--kernel", "2", out="y.png")
+        self.write("x.npy", npy((1, 1, 2, 2), range(4)))
+        self.refuse("a PNG holds [C, H, W]", "max_pool2d", "--kernel", "2", out="y.png")
+
+    def test_unknown_cpu_target(self):
+        self.expect_failure(2, "no-such-target", "info", env={"CENOTE_CPU_TARGET": "no-such-target"})
+
+
+class Files(CliTest):
+    def refuse(self, text, data, name="x.npy", op="max_pool1d"):
+        self.write(name, data)
+        error = self.expect_failure(2, text, "pool", op, name, "y.npy", "--kernel", "1")
+        self.assertIn(name, error)
+        self.assertFalse(os.path.exists(self.path("y.npy")))
+
+    def refuse_header(self, text, header):
+        self.refuse(text, npy_header(header) + b"\0" * 8)
+
+    def test_foreign_npy(self):
+        self.refuse("not a NumPy file", b"")
+        self.refuse("not a NumPy file", b"PK\x03\x04" + b"\0" * 60)
+        self.refuse("not a NumPy file", png(1, [[1]]))
+        self.refuse("unknown NumPy format version 4", npy((1, 2), [1, 2], version=(4, 0)))
+        self.refuse("unknown NumPy format version 0", npy((1, 2), [1, 2], version=(0, 0)))
+
+    def test_npy_truncated_anywhere(self):
+        whole = npy((1, 2), [1, 2])
+        for size in range(len(whole)):
+            self.refuse("", whole[:size])
+
+    def test_npy_with_too_much_data(self):
+        self.refuse("needs 8 bytes of data, the file holds 9", npy((1, 2), [1, 2]) + b"\0")
+
+    def test_npy_header_lengths(self):
+        self.refuse("header of 4294967295 bytes is too long", b"\x93NUMPY\x02\x00\xff\xff\xff\xff{")
+        self.refuse("truncated NumPy header", b"\x93NUMPY\x01\x00\xff\xff{")
+
+    def test_npy_dtypes(self):
+        header = "{{'descr': {}, 'fortran_order': False, 'shape': (1, 2)}}"
+        self.refuse_header("big-endian dtype '>f4'", header.format("'>f4'"))
+        self.refuse_header("object arrays", header.format("'|O'"))
+        self.refuse_header("dtype '<f2' is not supported", header.format("'<f2'"))
+        self.refuse_header("dtype '<i8' is not supported", header.format("'<i8'"))
+        self.refuse_header("structured dtypes", header.format("[('a', '<f4'), ('b', '<f4')]"))
+
+    def test_npy_malformed_dicts(self):
+        good = "'descr': '<f4', 'fortran_order': False, 'shape': (1, 2)"
+        for text in ("", "{", "[" + good + "]", "{" + good, "{" + good + "} + x", "{" + good + " 'descr': 1}",
+                     "{" + good + ", " + good + "}", "{" + good + ", 'more': 1}", "{'descr': '<f4'}",
+                     "{" + good.replace("False", "false") + "}", "{" + good.replace("False", "0") + "}",
+                     "{" + good.replace("(1, 2)", "2") + "}", "{" + good.replace("(1, 2)", "(1, -2)") + "}",
+                     "{" + good.replace("(1, 2)", "(1, 2.0)") + "}", "{" + good.replace("(1, 2)", "(1, 2") + "}",
+                     "{" + good.replace("(1, 2)", "(1 2)") + "}", "{" + good.replace("'<f4'", "'<f4") + "}",
+                     "{" * 60_000, "{'descr': __import__('os')}", "{\0" + good + "}"):
+            self.refuse_header("malformed NumPy header", text)
+
+    def test_npy_lying_shapes(self):
+        header = "{{'descr': '<f4', 'fortran_order': {}, 'shape': {}}}"
+        for order in (False, True):
+            self.refuse_header("the file holds 8", header.format(order, (1000, 1000, 1000)))
+            self.refuse_header("does not fit into 63 bits", header.format(order, (2**31, 2**31, 2**31)))
+            self.refuse_header("does not fit into 63 bits", header.format(order, (0, 2**62, 2**62)))
+            self.refuse_header("does not fit into 63 bits", header.format(order, (2**61,)))
+            self.refuse_header("does not fit into 63 bits", header.format(order, (2**63,)))
+            self.refuse_header("more than 8 dimensions", header.format(order, (1,) * 9))
+
+    def refuse_png(self, text, data):
+        self.refuse(text, data, "x.png", "max_pool2d")
+
+    def test_foreign_png(self):
+        self.refuse_png("not a PNG file", b"")
+        self.refuse_png("not a PNG file", b"\xff\xd8\xff\xe0 JFIF")
+        self.refuse_png("not a PNG file", npy((1, 2), [1, 2]))
+
+    def test_png_truncated_anywhere(self):
+        whole = png(3, [range(3), range(3), range(3)])
+        # libpng needs no IEND chunk to have read the whole image, but asks for it.
+        for size in range(len(whole)):
+            self.refuse_png("", whole[:size])
+
+    def test_png_damaged(self):
+        whole = bytearray(png(3, [range(3)] * 3))
+        whole[whole.index(b"IHDR") + 4] ^= 1
+        self.refuse_png("CRC", bytes(whole))
+        damaged = bytearray(png(3, [range(3)] * 3))
+        damaged[damaged.index(b"IDAT") + 8] ^= 0xFF
+        self.refuse_png("", bytes(damaged))
+
+    def test_png_of_16_bits(self):
+        self.refuse_png("16-bit PNG is not supported", png(1, [[1, 2]], depth=16))
+
+    def test_png_that_claims_a_giant(self):
+        header = struct.pack(">IIBBBBB", 900_000, 900_000, 8, 6, 0, 0, 0)
+        self.refuse_png("cannot be in a file of", PNG_SIGNATURE + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b""))
+
+    def test_input_that_is_no_file(self):
+        os.mkdir(self.path("folder.npy"))
+        os.mkfifo(self.path("pipe.npy"))
+        for name in ("missing.npy", "folder.npy", "pipe.npy"):
+            self.expect_failure(2, name, "pool", "max_pool1d", name, "y.npy", "--kernel", "1")
+
+
+class System(CliTest):
+    """Failures of the machine: exit code 1, the reason, no partial file."""
+
+    def setUp(self):
+        super().setUp()
+        self.write("x.npy", npy((1, 4096), range(4096)))
+
+    def test_full_disk(self):
+        os.symlink("/dev/full", self.path("full.npy"))
+        self.expect_failure(1, "No space left on device", "pool", "max_pool1d", "x.npy", "full.npy", "--kernel", "1")
+        self.assertTrue(stat.S_ISCHR(os.stat(self.path("full.npy")).st_mode))
+
+    def test_disk_that_fills_while_writing(self):
+        self.write("y.npy", b"the old file")
+
+        def limit_file_size():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+        # Python ignores SIGXFSZ; the program inherits that and sees the error.
+        self.expect_failure(1, "cannot write", "pool", "max_pool1d", "x.npy", "y.npy", "--kernel", "1",
+                            preexec_fn=limit_file_size, restore_signals=False)
+        self.assertEqual(self.read("y.npy"), b"the old file")
+        self.assertEqual(sorted(os.listdir(self.folder)), ["x.npy", "y.npy"])
+
+    def test_folder_that_does_not_exist(self):
+        self.expect_failure(1, "No such file or directory", "pool", "max_pool1d", "x.npy", "no/y.npy", "--kernel", "1")
+
+    @unittest.skipIf(os.geteuid() == 0, "root writes everywhere")
+    def test_folder_that_is_read_only(self):
+        os.mkdir(self.path("closed"), 0o500)
+        self.expect_failure(1, "Permission denied", "pool", "max_pool1d", "x.npy", "closed/y.npy", "--kernel", "1")
+
+    def test_output_that_is_a_folder(self):
+        os.mkdir(self.path("y.npy"))
+        self.expect_failure(1, "Is a directory", "pool", "max_pool1d", "x.npy", "y.npy", "--kernel", "1")
+
+    def test_full_standard_output(self):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([CENOTE, "info"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("cannot write to standard output", result.stderr)
+
+    @unittest.skipIf(SANITIZED, "the address sanitizer ends the program when memory is short")
+    def test_out_of_memory(self):
+        self.expect_failure(1, "out of memory", "pool", "adaptive_max_pool1d", "x.npy", "y.npy",
+                            "--output-size", str(2**55))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,170 @@
+"""`cenote pool` on good input: values, layouts, dtypes, options and formats, against results worked by hand."""
+import json
+import math
+import os
+import struct
+import unittest
+
+from support import CliTest, npy, parse_npy, png, png_chunk
+
+RAMP4 = list(range(16))  # one channel of 4 x 4
+
+
+class PoolNpy(CliTest):
+    def pool(self, op, shape, values, *options, descr="<f4", **layout):
+        self.write("x.npy", npy(shape, values, descr, **layout))
+        self.expect_fine("pool", op, "x.npy", "y.npy", *options)
+        return parse_npy(self.read("y.npy"))
+
+    def test_max_2d(self):
+        self.assertEqual(self.pool("max_pool2d", (1, 4, 4), RAMP4, "--kernel", "2"),
+                         ("<f4", (1, 2, 2), [5, 7, 13, 15]))
+
+    def test_batch_dimension_is_kept(self):
+        self.assertEqual(self.pool("max_pool2d", (2, 1, 2, 2), [1, 2, 3, 4, 8, 7, 6, 5], "--kernel", "2"),
+                         ("<f4", (2, 1, 1, 1), [4, 8]))
+
+    def test_avg_1d_in_f64(self):
+        self.assertEqual(self.pool("avg_pool1d", (1, 5), [1, 2, 4, 8, 16], "--kernel", "2", "--stride", "1",
+                                   descr="<f8"), ("<f8", (1, 4), [1.5, 3, 6, 12]))
+
+    def test_max_3d(self):
+        self.assertEqual(self.pool("max_pool3d", (1, 2, 2, 2), [3, 1, 4, 1, 5, 9, 2, 6], "--kernel", "2"),
+                         ("<f4", (1, 1, 1, 1), [9]))
+
+    def test_kernel_per_axis(self):
+        self.assertEqual(self.pool("max_pool2d", (1, 4, 4), RAMP4, "--kernel", "1,4"),
+                         ("<f4", (1, 4, 1), [3, 7, 11, 15]))
+
+    def test_dilation_for_avg(self):
+        self.assertEqual(self.pool("avg_pool1d", (1, 5), [1, 2, 4, 8, 16], "--kernel", "2", "--dilation", "3",
+                                   "--stride", "1"), ("<f4", (1, 2), [4.5, 9]))
+
+    def test_padding_begin_and_end(self):
+        self.assertEqual(self.pool("max_pool1d", (1, 3), [1, 2, 3], "--kernel", "2", "--stride", "2",
+                                   "--padding", "1", "--padding-end", "0"), ("<f4", (1, 2), [1, 3]))
+
+    def test_ceil_mode(self):
+        self.assertEqual(self.pool("max_pool1d", (1, 5), [1, 2, 3, 4, 5], "--kernel", "2", "--ceil-mode"),
+                         ("<f4", (1, 3), [2, 4, 5]))
+
+    def test_padding_counts_unless_told(self):
+        window = ("--kernel", "2", "--padding", "1")
+        self.assertEqual(self.pool("avg_pool1d", (1, 2), [4, 6], *window)[2], [2, 3])
+        self.assertEqual(self.pool("avg_pool1d", (1, 2), [4, 6], *window, "--no-count-include-pad")[2], [4, 6])
+        self.assertEqual(self.pool("avg_pool1d", (1, 2), [4, 6], *window, "--count-include-pad", "false")[2], [4, 6])
+        self.assertEqual(self.pool("avg_pool1d", (1, 2), [4, 6], *window, "--count-include-pad", "true")[2], [2, 3])
+
+    def test_divisor_override(self):
+        self.assertEqual(self.pool("avg_pool1d", (1, 2), [4, 6], "--kernel", "2", "--divisor-override=-4")[2], [-2.5])
+
+    def test_adaptive(self):
+        self.assertEqual(self.pool("adaptive_avg_pool1d", (1, 5), [1, 2, 3, 4, 5], "--output-size", "3")[2],
+                         [1.5, 3, 4.5])
+        self.assertEqual(self.pool("adaptive_max_pool2d", (1, 4, 4), RAMP4, "--output-size=-1,1"),
+                         ("<f4", (1, 4, 1), [3, 7, 11, 15]))
+
+    def test_global(self):
+        self.assertEqual(self.pool("global_avg_pool2d", (2, 2, 2), [1, 2, 3, 4, 10, 20, 30, 40]),
+                         ("<f4", (2, 1, 1), [2.5, 25]))
+
+    def test_fortran_order(self):
+        columns_first = [RAMP4[4 * row + column] for column in range(4) for row in range(4)]
+        self.assertEqual(self.pool("max_pool2d", (1, 4, 4), columns_first, "--kernel", "2", fortran=True),
+                         ("<f4", (1, 2, 2), [5, 7, 13, 15]))
+
+    def test_every_format_version(self):
+        for version in ((1, 0), (2, 0), (3, 0)):
+            with self.subTest(version=version):
+                self.assertEqual(self.pool("max_pool1d", (1, 2), [1, 2], "--kernel", "2", version=version)[2], [2])
+
+    def test_u8_is_pooled_as_f32(self):
+        self.assertEqual(self.pool("avg_pool1d", (1, 2), [255, 254], "--kernel", "2", descr="|u1"),
+                         ("<f4", (1, 1), [254.5]))
+
+    def test_nan_and_infinity(self):
+        nan, inf = math.nan, math.inf
+        values = self.pool("max_pool1d", (1, 6), [1, nan, -inf, -inf, inf, 0], "--kernel", "2")[2]
+        self.assertTrue(math.isnan(values[0]))
+        self.assertEqual(values[1:], [-inf, inf])
+
+    def test_empty_batch(self):
+        self.assertEqual(self.pool("max_pool1d", (0, 1, 4), [], "--kernel", "2"), ("<f4", (0, 1, 2), []))
+
+    def test_indices(self):
+        self.write("x.npy", npy((1, 4, 4), [0, 9, 2, 2, 0, 0, 2, 2, -1, -1, 5, 0, -1, -1, 0, 6]))
+        self.expect_fine("pool", "max_pool2d", "x.npy", "y.npy", "--kernel", "2", "--indices", "where.npy")
+        self.assertEqual(parse_npy(self.read("y.npy"))[2], [9, 2, -1, 6])
+        self.assertEqual(parse_npy(self.read("where.npy")), ("<i8", (1, 2, 2), [1, 2, 8, 15]))
+
+    def test_output_may_be_the_input(self):
+        self.write("x.npy", npy((1, 2), [1, 2]))
+        self.expect_fine("pool", "max_pool1d", "x.npy", "x.npy", "--kernel", "2")
+        self.assertEqual(parse_npy(self.read("x.npy"))[2], [2])
+
+    def test_a_link_stays_a_link(self):
+        self.write("x.npy", npy((1, 2), [1, 2]))
+        self.write("target.npy", b"old")
+        os.symlink("target.npy", self.path("link.npy"))
+        self.expect_fine("pool", "max_pool1d", "x.npy", "link.npy", "--kernel", "2")
+        self.assertTrue(os.path.islink(self.path("link.npy")))
+        self.assertEqual(parse_npy(self.read("target.npy"))[2], [2])
+
+    def test_every_cpu_target_agrees(self):
+        targets = self.expect_fine("info", "--json")
+        self.write("x.npy", npy((1, 4, 4), RAMP4))
+        for target in json.loads(targets)["cpu_targets"]:
+            self.expect_fine("pool", "avg_pool2d", "x.npy", "y.npy", "--kernel", "3", "--stride", "1",
+                             env={"CENOTE_CPU_TARGET": target})
+            self.assertEqual(parse_npy(self.read("y.npy"))[2], [5, 6, 9, 10], target)
+
+
+class PoolPng(CliTest):
+    def to_npy(self, data):
+        """The image as the program reads it."""
+        self.write("x.png", data)
+        self.expect_fine("pool", "max_pool2d", "x.png", "y.npy", "--kernel", "1")
+        return parse_npy(self.read("y.npy"))[1:]
+
+    def test_gray(self):
+        self.assertEqual(self.to_npy(png(2, [[0, 255], [7, 8]])), ((1, 2, 2), [0, 255, 7, 8]))
+
+    def test_rgb_planes(self):
+        self.assertEqual(self.to_npy(png(2, [[1, 2, 3, 4, 5, 6]], "rgb")), ((3, 1, 2), [1, 4, 2, 5, 3, 6]))
+
+    def test_rgba(self):
+        self.assertEqual(self.to_npy(png(1, [[1, 2, 3, 4]], "rgba")), ((4, 1, 1), [1, 2, 3, 4]))
+
+    def test_gray_alpha(self):
+        self.assertEqual(self.to_npy(png(1, [[9, 8]], "gray_alpha")), ((2, 1, 1), [9, 8]))
+
+    def test_palette_becomes_rgb(self):
+        palette = png_chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60]))
+        self.assertEqual(self.to_npy(png(2, [[1, 0]], "palette", extra=palette)),
+                         ((3, 1, 2), [40, 10, 50, 20, 60, 30]))
+
+    def test_one_bit_becomes_0_and_255(self):
+        self.assertEqual(self.to_npy(png(2, [[0b01000000]], depth=1)), ((1, 1, 2), [0, 255]))
+
+    def test_a_gamma_changes_nothing(self):
+        gamma = png_chunk(b"gAMA", struct.pack(">I", 100000))
+        self.assertEqual(self.to_npy(png(2, [[100, 200]], extra=gamma)), ((1, 1, 2), [100, 200]))
+
+    def test_image_to_image(self):
+        for kind, channels in (("gray", 1), ("gray_alpha", 2), ("rgb", 3), ("rgba", 4)):
+            with self.subTest(kind=kind):
+                self.write("x.png", png(2, [range(2 * channels), range(100, 100 + 2 * channels)], kind))
+                self.expect_fine("pool", "max_pool2d", "x.png", "half.png", "--kernel", "2")
+                self.assertEqual(self.to_npy(self.read("half.png")),
+                                 ((channels, 1, 1), [100 + channels + c for c in range(channels)]))
+
+    def test_values_are_rounded_and_clamped(self):
+        values = [-3, 0.5, 1.5, 2.5, 254.6, 300, math.nan, -math.inf, math.inf]
+        for descr in ("<f4", "<f8"):
+            self.write("x.npy", npy((1, 1, len(values)), values, descr))
+            self.expect_fine("pool", "max_pool2d", "x.npy", "y.png", "--kernel", "1")
+            self.assertEqual(self.to_npy(self.read("y.png"))[1], [0, 0, 2, 2, 255, 255, 0, 0, 255])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,299 @@
+// Draws the conformance cases; see cases.h.
+#include "conformance/cases.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <ostream>
+#include <random>
+#include <sstream>
+
+#include "cenote/adaptive.h"
+#include "cenote/error.h"
+
+namespace cenote_test {
+namespace {
+
+using cenote::Dims;
+using cenote::DType;
+using cenote::OpArguments;
+using cenote::OpInfo;
+
+// Bounds the time of the reference, which visits every tap.
+constexpr std::int64_t kMaxElements = 30'000;
+constexpr std::int64_t kMaxTaps = 400'000;
+
+constexpr Fill kFills[] = {Fill::kNormal,
+                           Fill::kNormal,
+                           Fill::kSmallIntegers,
+                           Fill::kSmallIntegers,
+                           Fill::kWithNan,
+                           Fill::kWithNegativeInfinity,
+                           Fill::kAllNegativeInfinity,
+                           Fill::kAllNan,
+                           Fill::kAllEqual,
+                           Fill::kSignedZeros,
+                           Fill::kLargeMagnitudes};
+
+class Draw {
+ public:
+  explicit Draw(std::uint64_t seed) : random_(seed) {}
+
+  /// From low to high, both included.
+  std::int64_t between(std::int64_t low, std::int64_t high) {
+    return low + static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(high - low + 1));
+  }
+  bool one_in(std::int64_t n) { return between(1, n) == 1; }
+  template <class T, std::size_t kCount>
+  T one_of(const T (&values)[kCount]) {
+    return values[between(0, static_cast<std::int64_t>(kCount) - 1)];
+  }
+  std::uint64_t bits() { return random_(); }
+
+ private:
+  std::mt19937_64 random_;
+};
+
+std::int64_t at_axis(const Dims& dims, int axis, std::int64_t otherwise) {
+  if (dims.empty()) return otherwise;
+  return dims.size() == 1 ? dims[0] : dims[axis];
+}
+
+Dims draw_sizes(Draw& draw, int spatial_rank) {
+  constexpr std::int64_t kChannels[] = {1, 2, 3, 5, 8, 16, 17, 33};
+  constexpr std::int64_t kLargest[] = {40, 20, 9};
+  Dims sizes;
+  if (!draw.one_in(5)) sizes.push_back(draw.one_in(25) ? 0 : draw.between(1, 3));
+  sizes.push_back(draw.one_of(kChannels));
+  for (int axis = 0; axis < spatial_rank; ++axis)
+    sizes.push_back(draw.between(1, kLargest[spatial_rank - 1]));
+  return sizes;
+}
+
+/// One value for all axes, or one per axis.
+template <class DrawOne>
+Dims per_axis(Draw& draw, int spatial_rank, const DrawOne& draw_one) {
+  const int count = draw.one_in(3) ? 1 : spatial_rank;
+  Dims values;
+  for (int axis = 0; axis < count; ++axis) values.push_back(draw_one(axis));
+  return values;
+}
+
+OpArguments draw_arguments(Draw& draw, const OpInfo& op, const Dims& sizes) {
+  const int rank = op.spatial_rank;
+  const int first = sizes.size() - rank;
+  OpArguments arguments;
+  if (op.parameters & cenote::kTakesWindow) {
+    arguments.kernel = per_axis(draw, rank, [&](int axis) {
+      return draw.one_in(8) ? draw.between(1, sizes[first + axis]) : draw.between(1, 5);
+    });
+    if (!draw.one_in(3)) arguments.stride = per_axis(draw, rank, [&](int) { return draw.between(1, 4); });
+    if (draw.one_in(3)) arguments.dilation = per_axis(draw, rank, [&](int) { return draw.between(1, 3); });
+    const auto draw_padding = [&](int axis) {
+      const std::int64_t dilation = at_axis(arguments.dilation, axis, 1);
+      return draw.between(0, (dilation * (at_axis(arguments.kernel, axis, 1) - 1) + 1) / 2);
+    };
+    if (!draw.one_in(3)) arguments.padding = per_axis(draw, rank, draw_padding);
+    if (draw.one_in(4)) arguments.padding_end = per_axis(draw, rank, draw_padding);
+    arguments.ceil_mode = draw.one_in(2);
+  }
+  if (op.parameters & cenote::kTakesDivisor) {
+    constexpr std::int64_t kDivisors[] = {-2, 1, 2, 3, 7};
+    arguments.count_include_pad = draw.one_in(2);
+    if (draw.one_in(4)) arguments.divisor_override = draw.one_of(kDivisors);
+  }
+  if (op.parameters & cenote::kTakesOutputSize) {
+    arguments.output_size = per_axis(draw, rank, [&](int axis) {
+      return draw.one_in(10) ? cenote::kKeepSize
+                             : draw.between(1, std::min<std::int64_t>(sizes[first + axis] + 3, 12));
+    });
+  }
+  return arguments;
+}
+
+/// Elements that the windows of one output hold, at most.
+std::int64_t taps_per_output(const Case& one) {
+  std::int64_t taps = 1;
+  const int first = one.sizes.size() - one.op->spatial_rank;
+  for (int axis = 0; axis < one.op->spatial_rank; ++axis) {
+    const std::int64_t size = one.sizes[first + axis];
+    const bool windowed = (one.op->parameters & cenote::kTakesWindow) != 0;
+    const std::int64_t out = at_axis(one.arguments.output_size, axis, 1);
+    taps *= windowed ? at_axis(one.arguments.kernel, axis, 1) : size / std::max<std::int64_t>(out, 1) + 2;
+  }
+  return taps;
+}
+
+bool usable(const Case& one) {
+  try {
+    const Dims y_sizes = one.op->shape(one.sizes, one.arguments);
+    return element_count(one.sizes) <= kMaxElements &&
+           element_count(y_sizes) * taps_per_output(one) <= kMaxTaps;
+  } catch (const cenote::Error&) {
+    return false;
+  }
+}
+
+Case draw_case(Draw& draw, const OpInfo& op) {
+  Case one;
+  one.op = &op;
+  do {
+    one.sizes = draw_sizes(draw, op.spatial_rank);
+    one.arguments = draw_arguments(draw, op, one.sizes);
+  } while (!usable(one));
+  one.layout = draw.one_of(kLayoutKinds);
+  one.fill = draw.one_of(kFills);
+  one.dtype = draw.one_in(2) ? DType::f32 : DType::f64;
+  one.seed = draw.bits();
+  return one;
+}
+
+/// Configurations that chance would seldom find.
+std::vector<Case> fixed_cases() {
+  std::vector<Case> cases;
+  for (const OpInfo& op : cenote::ops()) {
+    for (const LayoutKind layout : kLayoutKinds) {
+      Case one;
+      one.op = &op;
+      one.layout = layout;
+      one.seed = cases.size();
+      // The only window of these options has its two taps on either side of the one element.
+      one.sizes = {2, 3};
+      for (int axis = 0; axis < op.spatial_rank; ++axis) one.sizes.push_back(1);
+      one.arguments.kernel = (op.parameters & cenote::kTakesWindow) != 0 ? Dims(2) : Dims();
+      one.arguments.padding = (op.parameters & cenote::kTakesWindow) != 0 ? 1 : 0;
+      one.arguments.dilation = (op.parameters & cenote::kTakesWindow) != 0 ? 2 : 1;
+      one.arguments.output_size = (op.parameters & cenote::kTakesOutputSize) != 0 ? Dims(2) : Dims();
+      cases.push_back(one);
+      one.sizes[0] = 0;
+      cases.push_back(one);
+    }
+  }
+  return cases;
+}
+
+double large_magnitude(std::mt19937_64& random) {
+  std::uniform_real_distribution<double> exponent(-30, 30);
+  const double magnitude = std::pow(10.0, exponent(random));
+  return random() % 2 == 0 ? magnitude : -magnitude;
+}
+
+double draw_value(Fill fill, std::mt19937_64& random) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  std::normal_distribution<double> normal;
+  const auto small_integer = [&] { return static_cast<double>(random() % 5) - 2; };
+  switch (fill) {
+    case Fill::kNormal:
+      return normal(random);
+    case Fill::kSmallIntegers:
+      return small_integer();
+    case Fill::kWithNan:
+      return random() % 8 == 0 ? std::numeric_limits<double>::quiet_NaN() : normal(random);
+    case Fill::kWithNegativeInfinity:
+      return random() % 4 == 0 ? -kInfinity : small_integer();
+    case Fill::kAllNegativeInfinity:
+      return -kInfinity;
+    case Fill::kAllNan:
+      return std::numeric_limits<double>::quiet_NaN();
+    case Fill::kAllEqual:
+      return 1.5;
+    case Fill::kSignedZeros:
+      return random() % 2 == 0 ? 0.0 : -0.0;
+    case Fill::kLargeMagnitudes:
+      return large_magnitude(random);
+  }
+  return 0;
+}
+
+}  // namespace
+
+const char* name_of(Fill fill) {
+  switch (fill) {
+    case Fill::kNormal:
+      return "normal";
+    case Fill::kSmallIntegers:
+      return "small_integers";
+    case Fill::kWithNan:
+      return "with_nan";
+    case Fill::kWithNegativeInfinity:
+      return "with_negative_infinity";
+    case Fill::kAllNegativeInfinity:
+      return "all_negative_infinity";
+    case Fill::kAllNan:
+      return "all_nan";
+    case Fill::kAllEqual:
+      return "all_equal";
+    case Fill::kSignedZeros:
+      return "signed_zeros";
+    case Fill::kLargeMagnitudes:
+      return "large_magnitudes";
+  }
+  return "unknown";
+}
+
+std::vector<Case> generate_cases(int count, std::uint64_t seed) {
+  std::vector<Case> cases = fixed_cases();
+  Draw draw(seed);
+  const auto all_ops = cenote::ops();
+  for (std::size_t next = 0; cases.size() < static_cast<std::size_t>(count); ++next) {
+    cases.push_back(draw_case(draw, all_ops[next % all_ops.size()]));
+  }
+  cases.resize(static_cast<std::size_t>(count));
+  return cases;
+}
+
+std::string describe(const Case& one) {
+  std::ostringstream out;
+  out << one.op->name << " x=" << to_string(one.sizes);
+  const OpArguments& arguments = one.arguments;
+  if (one.op->parameters & cenote::kTakesWindow) {
+    out << " kernel=" << to_string(arguments.kernel) << " stride=" << to_string(arguments.stride)
+        << " padding=" << to_string(arguments.padding) << " padding_end=" << to_string(arguments.padding_end)
+        << " dilation=" << to_string(arguments.dilation) << " ceil_mode=" << arguments.ceil_mode;
+  }
+  if (one.op->parameters & cenote::kTakesDivisor) {
+    out << " count_include_pad=" << arguments.count_include_pad;
+    if (arguments.divisor_override) out << " divisor_override=" << *arguments.divisor_override;
+  }
+  if (one.op->parameters & cenote::kTakesOutputSize)
+    out << " output_size=" << to_string(arguments.output_size);
+  out << ' ' << name_of(one.dtype) << ' ' << name_of(one.layout) << " fill=" << name_of(one.fill)
+      << " seed=" << one.seed;
+  return out.str();
+}
+
+std::ostream& operator<<(std::ostream& out, const Case& one) { return out << describe(one); }
+
+std::vector<double> make_values(Fill fill, std::int64_t count, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<double> values(static_cast<std::size_t>(count));
+  for (double& value : values) value = draw_value(fill, random);
+  return values;
+}
+
+GuardedTensor make_input(const Case& one) { return make_input(one, one.layout); }
+
+GuardedTensor make_input(const Case& one, LayoutKind layout) {
+  GuardedTensor x(one.dtype, one.sizes, layout, one.op->spatial_rank, one.seed);
+  assign(x, make_values(one.fill, element_count(one.sizes), one.seed));
+  return x;
+}
+
+GuardedTensor make_output_gradient(const Case& one) {
+  const Dims sizes = one.op->shape(one.sizes, one.arguments);
+  GuardedTensor gradient(one.dtype, sizes, one.layout, one.op->spatial_rank, one.seed + 1);
+  assign(gradient, make_values(Fill::kNormal, element_count(sizes), one.seed + 1));
+  return gradient;
+}
+
+GuardedTensor make_exact_output_gradient(const Case& one) {
+  const Dims sizes = one.op->shape(one.sizes, one.arguments);
+  GuardedTensor gradient(one.dtype, sizes, one.layout, one.op->spatial_rank, one.seed + 1);
+  std::mt19937_64 random(one.seed + 1);
+  std::vector<double> values(static_cast<std::size_t>(element_count(sizes)));
+  for (double& value : values) value = static_cast<double>(random() % 63) / 8 - 3.875;
+  assign(gradient, values);
+  return gradient;
+}
+
+}  // namespace cenote_test

@@ -1,0 +1,93 @@
+// Gradients against finite differences of the forward pass, in f64, on every CPU target. Pooling is
+// piecewise linear, so central differences are exact but for rounding as long as no maximum changes.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+
+#include "cenote/runtime.h"
+#include "conformance/replay.h"
+
+namespace cenote_test {
+namespace {
+
+constexpr int kCasesPerOp = 8;
+constexpr std::int64_t kMaxElements = 400;
+constexpr double kStep = 0.125;  // neighbouring values of x differ by 1
+
+/// 0, 1, 2, ... in random order: no ties, and none within the step.
+std::vector<double> distinct_values(std::int64_t count, std::uint64_t seed) {
+  std::vector<double> values = iota(count);
+  std::shuffle(values.begin(), values.end(), std::mt19937_64(seed));
+  return values;
+}
+
+/// sum(grad_y * pool(x))
+double loss(const Case& one, const std::vector<double>& x, const std::vector<double>& grad_y) {
+  const GuardedTensor input(cenote::DType::f64, one.sizes, x);
+  const cenote::Tensor y(cenote::DType::f64, one.op->shape(one.sizes, one.arguments));
+  one.op->forward(y, nullptr, input, one.arguments);
+  const std::vector<double> values = values_of(y);
+  // A window without a real element is constant (-inf for a maximum).
+  double sum = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (std::isfinite(values[i])) sum += values[i] * grad_y[i];
+  }
+  return sum;
+}
+
+std::vector<double> gradient(const Case& one, const std::vector<double>& x,
+                             const std::vector<double>& grad_y) {
+  const cenote::Dims y_sizes = one.op->shape(one.sizes, one.arguments);
+  const GuardedTensor input(cenote::DType::f64, one.sizes, x);
+  const GuardedTensor output_gradient(cenote::DType::f64, y_sizes, grad_y);
+  const cenote::Tensor grad_x(cenote::DType::f64, one.sizes);
+  if (!one.op->records_indices) {
+    one.op->backward(grad_x, output_gradient, nullptr, one.arguments);
+    return values_of(grad_x);
+  }
+  const cenote::Tensor y(cenote::DType::f64, y_sizes);
+  const cenote::Tensor taps(one.op->tap_dtype(one.sizes, one.arguments), y_sizes);
+  one.op->forward(y, &taps.view(), input, one.arguments);
+  const cenote::ConstTensorView record = taps;
+  one.op->backward(grad_x, output_gradient, &record, one.arguments);
+  return values_of(grad_x);
+}
+
+void check_gradient(const Case& one) {
+  const std::int64_t outputs = element_count(one.op->shape(one.sizes, one.arguments));
+  const std::vector<double> grad_y = make_values(Fill::kNormal, outputs, one.seed + 1);
+  std::vector<double> x = distinct_values(element_count(one.sizes), one.seed);
+  const std::vector<double> got = gradient(one, x, grad_y);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double kept = x[i];
+    x[i] = kept + kStep;
+    const double above = loss(one, x, grad_y);
+    x[i] = kept - kStep;
+    const double below = loss(one, x, grad_y);
+    x[i] = kept;
+    // The losses are sums of some hundred products of numbers below 400: they err by less than 1e-9.
+    ASSERT_NEAR(got[i], (above - below) / (2 * kStep), 1e-8) << describe(one) << ", element " << i;
+  }
+}
+
+TEST(Gradient, EqualsFiniteDifferences) {
+  for (const cenote::OpInfo& op : cenote::ops()) {
+    int checked = 0;
+    for (const Case& one : generate_cases(4000, 77)) {
+      const std::int64_t count = element_count(one.sizes);
+      if (one.op != &op || count == 0 || count > kMaxElements || checked == kCasesPerOp) continue;
+      for (const std::string& target : cenote::cpu_targets()) {
+        SCOPED_TRACE(target);
+        const TargetGuard guard(target);
+        ASSERT_NO_FATAL_FAILURE(check_gradient(one));
+      }
+      ++checked;
+    }
+    EXPECT_EQ(checked, kCasesPerOp) << op.name;
+  }
+}
+
+}  // namespace
+}  // namespace cenote_test

@@ -1,0 +1,199 @@
+// Every CPU target against "reference": values, indices, taps and gradients of generated cases, in every
+// layout. Maxima, indices and their gradients must be equal (the sign of a zero aside); averages must
+// lie within a rounding bound. Nothing outside the outputs may be written.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <sstream>
+
+#include "cenote/runtime.h"
+#include "conformance/replay.h"
+
+namespace cenote_test {
+namespace {
+
+constexpr int kCases = 2700;
+constexpr std::uint64_t kSeed = 20240611;
+
+/// Collects failing cases and reports the smallest ones.
+class FailureLog {
+ public:
+  void add(const Case& one, const std::string& what) {
+    failures_.push_back({cenote::element_count(one.sizes), what + "\n    " + describe(one)});
+  }
+
+  ~FailureLog() {
+    if (failures_.empty()) return;
+    std::stable_sort(failures_.begin(), failures_.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::ostringstream text;
+    text << failures_.size() << " comparisons failed; the smallest:";
+    for (std::size_t i = 0; i < std::min<std::size_t>(failures_.size(), 5); ++i)
+      text << "\n  " << failures_[i].second;
+    ADD_FAILURE() << text.str();
+  }
+
+ private:
+  std::vector<std::pair<std::int64_t, std::string>> failures_;
+};
+
+/// Equal, NaN to NaN; 0 and -0 are equal.
+template <class T>
+std::string difference(const std::vector<T>& got, const std::vector<T>& expected) {
+  if (got.size() != expected.size()) return "different number of elements";
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (got[i] == expected[i] || (got[i] != got[i] && expected[i] != expected[i])) continue;
+    std::ostringstream text;
+    text.precision(17);
+    text << "element " << i << " is " << got[i] << ", expected " << expected[i];
+    return text.str();
+  }
+  return "";
+}
+
+/// |got - expected| <= terms * epsilon * magnitude; NaN and infinities alike.
+std::string difference_beyond(const std::vector<double>& got, const std::vector<double>& expected,
+                              const std::vector<double>& magnitude, double terms, cenote::DType dtype) {
+  const bool single = dtype == cenote::DType::f32;
+  const double epsilon =
+      single ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
+  const double smallest = single ? std::numeric_limits<float>::min() : std::numeric_limits<double>::min();
+  if (got.size() != expected.size()) return "different number of elements";
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (got[i] == expected[i] || (std::isnan(got[i]) && std::isnan(expected[i]))) continue;
+    const double bound = terms * epsilon * magnitude[i] + smallest;
+    if (std::isfinite(expected[i]) && std::abs(got[i] - expected[i]) <= bound) continue;
+    std::ostringstream text;
+    text.precision(17);
+    text << "element " << i << " is " << got[i] << ", expected " << expected[i] << " within " << bound;
+    return text.str();
+  }
+  return "";
+}
+
+struct Terms {
+  double forward = 1;   // elements of the largest window
+  double backward = 1;  // windows that hold one element, at most
+};
+
+Terms count_terms(const Case& one) {
+  Terms terms;
+  const cenote::Dims y_sizes = one.op->shape(one.sizes, one.arguments);
+  const cenote::Dims& kernel = one.arguments.kernel;
+  for (int axis = 0; axis < one.op->spatial_rank; ++axis) {
+    const int place = one.sizes.size() - one.op->spatial_rank + axis;
+    const std::int64_t size = one.sizes[place];
+    const std::int64_t out = y_sizes[place];
+    if (one.op->parameters & cenote::kTakesWindow) {
+      const auto taps = static_cast<double>(kernel.size() == 1 ? kernel[0] : kernel[axis]);
+      terms.forward *= taps;
+      terms.backward *= taps;
+    } else {
+      terms.forward *= static_cast<double>(size / out + 2);
+      terms.backward *= static_cast<double>(std::min(out, out / size + 2));
+    }
+  }
+  return terms;
+}
+
+class Comparison {
+ public:
+  explicit Comparison(const Case& one) : case_(one), expected_(replay_reference(one)) {
+    if (!one.op->records_indices) magnitudes_ = replay_magnitudes(one);
+  }
+
+  void run(const std::string& target, LayoutKind layout, FailureLog& log) const {
+    const TargetGuard guard(target);
+    const Outcome got = replay(case_, layout);
+    const auto check = [&](const char* what, const std::string& problem) {
+      if (!problem.empty()) log.add(case_, target + " " + name_of(layout) + ", " + what + ": " + problem);
+    };
+    check("outputs", got.guards_intact ? "" : "bytes outside were written");
+    if (case_.op->records_indices) {
+      check_max(got, check);
+    } else {
+      check_avg(got, check);
+    }
+  }
+
+ private:
+  static Outcome replay_reference(const Case& one) {
+    const TargetGuard guard("reference");
+    return replay(one, LayoutKind::kChannelsFirst);
+  }
+
+  template <class Check>
+  void check_max(const Outcome& got, const Check& check) const {
+    check("y", difference(got.y, expected_.y));
+    check("y with indices", difference(got.y_with_indices, expected_.y));
+    check("y with taps", difference(got.y_with_taps, expected_.y));
+    check("indices", difference(got.indices, expected_.indices));
+    check("taps", difference(got.taps, expected_.taps));
+    check("u16 taps", difference(got.wide_taps, expected_.wide_taps));
+    check("grad_x from indices", difference(got.grad_x, expected_.grad_x));
+    check("grad_x from taps", difference(got.grad_x_from_taps, expected_.grad_x));
+    if (!got.wide_taps.empty()) {
+      check("grad_x from u16 taps", difference(got.grad_x_from_wide_taps, expected_.grad_x));
+    }
+  }
+
+  // A sum of n terms in any order errs by at most (n - 1) roundings of the sum of magnitudes, to first
+  // order. Dividing adds one rounding, or two as a product with a rounded reciprocal, and the reference
+  // itself rounds once to the dtype; one more covers the higher orders. Backward, each term is first
+  // divided, which is bounded likewise.
+  template <class Check>
+  void check_avg(const Outcome& got, const Check& check) const {
+    const Terms terms = count_terms(case_);
+    check("y", difference_beyond(got.y, expected_.y, magnitudes_.y, terms.forward + 4, case_.dtype));
+    check("grad_x", difference_beyond(got.grad_x, expected_.grad_x, magnitudes_.grad_x, terms.backward + 4,
+                                      case_.dtype));
+  }
+
+  const Case& case_;
+  Outcome expected_;
+  Outcome magnitudes_;
+};
+
+class ReferenceConformance : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(ReferenceConformance, EveryTargetAndLayoutAgrees) {
+  FailureLog log;
+  int compared = 0;
+  for (const Case& one : generate_cases(kCases, kSeed)) {
+    if (one.op->name != GetParam()) continue;
+    const Comparison comparison(one);
+    for (const std::string& target : cenote::cpu_targets()) {
+      for (const LayoutKind layout : kLayoutKinds) {
+        comparison.run(target, layout, log);
+        ++compared;
+      }
+    }
+  }
+  EXPECT_GE(compared, 100);
+  RecordProperty("comparisons", compared);
+}
+
+std::vector<std::string> op_names() {
+  std::vector<std::string> names;
+  for (const cenote::OpInfo& op : cenote::ops()) names.emplace_back(op.name);
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, ReferenceConformance, ::testing::ValuesIn(op_names()),
+                         [](const auto& param) { return param.param; });
+
+TEST(Cases, AreManyValidAndRepeatable) {
+  const std::vector<Case> cases = generate_cases(kCases, kSeed);
+  const std::vector<Case> again = generate_cases(kCases, kSeed);
+  ASSERT_EQ(cases.size(), static_cast<std::size_t>(kCases));
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    ASSERT_EQ(describe(cases[i]), describe(again[i]));
+    ASSERT_NO_THROW(cases[i].op->shape(cases[i].sizes, cases[i].arguments)) << cases[i];
+  }
+  EXPECT_NE(describe(cases.back()), describe(generate_cases(kCases, kSeed + 1).back()));
+}
+
+}  // namespace
+}  // namespace cenote_test

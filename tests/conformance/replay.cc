@@ -1,0 +1,121 @@
+// Runs one case; see replay.h.
+#include "conformance/replay.h"
+
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "cenote/runtime.h"
+
+namespace cenote_test {
+namespace {
+
+using cenote::Dims;
+using cenote::DType;
+
+/// A case with its tensors; every run of the op gets fresh, guarded outputs.
+class Replay {
+ public:
+  Replay(const Case& one, LayoutKind layout, GuardedTensor x, const std::vector<double>& gradient)
+      : case_(one),
+        layout_(layout),
+        y_sizes_(one.op->shape(one.sizes, one.arguments)),
+        x_(std::move(x)),
+        grad_y_(make(x_.view().dtype, y_sizes_)) {
+    assign(grad_y_, gradient);
+  }
+
+  std::vector<double> forward(GuardedTensor* record) {
+    GuardedTensor y = make(x_.view().dtype, y_sizes_);
+    const cenote::TensorView* indices = record == nullptr ? nullptr : &record->view();
+    case_.op->forward(y, indices, x_, case_.arguments);
+    intact_ = intact_ && y.guards_intact() && (record == nullptr || record->guards_intact());
+    return values_of(y);
+  }
+
+  std::vector<double> backward(const GuardedTensor* record) {
+    GuardedTensor grad_x = make(x_.view().dtype, case_.sizes);
+    std::optional<cenote::ConstTensorView> indices;
+    if (record != nullptr) indices = *record;
+    case_.op->backward(grad_x, grad_y_, indices ? &*indices : nullptr, case_.arguments);
+    intact_ = intact_ && grad_x.guards_intact();
+    return values_of(grad_x);
+  }
+
+  GuardedTensor make_record(DType dtype) { return make(dtype, y_sizes_); }
+  bool intact() const { return intact_; }
+
+ private:
+  GuardedTensor make(DType dtype, const Dims& sizes) {
+    return {dtype, sizes, layout_, case_.op->spatial_rank, case_.seed + ++made_};
+  }
+
+  const Case& case_;
+  LayoutKind layout_;
+  std::uint64_t made_ = 0;
+  Dims y_sizes_;
+  GuardedTensor x_;
+  GuardedTensor grad_y_;
+  bool intact_ = true;
+};
+
+Outcome run(Replay& replay, const Case& one) {
+  Outcome outcome;
+  outcome.y = replay.forward(nullptr);
+  if (one.op->records_indices) {
+    GuardedTensor indices = replay.make_record(DType::i64);
+    outcome.y_with_indices = replay.forward(&indices);
+    outcome.indices = integers_of(indices);
+    outcome.grad_x = replay.backward(&indices);
+    const DType tap_dtype = one.op->tap_dtype(one.sizes, one.arguments);
+    GuardedTensor taps = replay.make_record(tap_dtype);
+    outcome.y_with_taps = replay.forward(&taps);
+    outcome.taps = integers_of(taps);
+    outcome.grad_x_from_taps = replay.backward(&taps);
+    if (tap_dtype == DType::u8) {
+      GuardedTensor wide_taps = replay.make_record(DType::u16);
+      replay.forward(&wide_taps);
+      outcome.wide_taps = integers_of(wide_taps);
+      outcome.grad_x_from_wide_taps = replay.backward(&wide_taps);
+    }
+  } else {
+    outcome.grad_x = replay.backward(nullptr);
+  }
+  outcome.guards_intact = replay.intact();
+  return outcome;
+}
+
+std::vector<double> gradient_of(const Case& one) {
+  return values_of(one.op->records_indices ? make_exact_output_gradient(one) : make_output_gradient(one));
+}
+
+}  // namespace
+
+Outcome replay(const Case& one, LayoutKind layout) {
+  Replay replay(one, layout, make_input(one, layout), gradient_of(one));
+  return run(replay, one);
+}
+
+Outcome replay_magnitudes(const Case& one) {
+  const TargetGuard target("reference");
+  std::vector<double> magnitudes = values_of(make_input(one));
+  for (double& value : magnitudes) value = std::abs(value);
+  std::vector<double> gradient = gradient_of(one);
+  for (double& value : gradient) value = std::abs(value);
+  Case positive = one;
+  positive.dtype = DType::f64;
+  if (one.arguments.divisor_override) {
+    positive.arguments.divisor_override = std::abs(*one.arguments.divisor_override);
+  }
+  Replay replay(positive, LayoutKind::kChannelsFirst, GuardedTensor(DType::f64, one.sizes, magnitudes),
+                gradient);
+  return run(replay, positive);
+}
+
+TargetGuard::TargetGuard(const std::string& target) : previous_(cenote::cpu_target()) {
+  cenote::set_cpu_target(target);
+}
+
+TargetGuard::~TargetGuard() { cenote::set_cpu_target(previous_); }
+
+}  // namespace cenote_test

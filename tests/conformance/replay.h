@@ -1,0 +1,49 @@
+// Runs one case on the CPU target in use and collects everything it produces.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "conformance/cases.h"
+
+namespace cenote_test {
+
+/// Every result of a case, in logical order.
+struct Outcome {
+  std::vector<double> y;
+  std::vector<double> grad_x;
+  // Where the op records indices: the i64 indices, the compact taps, and what else must agree with y and
+  // grad_x whatever the record.
+  std::vector<std::int64_t> indices;
+  std::vector<std::int64_t> taps;
+  std::vector<std::int64_t> wide_taps;  // as u16, where the taps fit
+  std::vector<double> y_with_indices;
+  std::vector<double> y_with_taps;
+  std::vector<double> grad_x_from_taps;
+  std::vector<double> grad_x_from_wide_taps;
+  bool guards_intact = true;  // no byte outside of the outputs was written
+};
+
+/// Forward and backward of `one` with x, y, gradients and records all in `layout`. The gradient of y is
+/// that of make_exact_output_gradient where the op records indices.
+Outcome replay(const Case& one, LayoutKind layout);
+inline Outcome replay(const Case& one) { return replay(one, one.layout); }
+
+/// The same op in double on the absolute values of x and of the gradient: the size of the terms that
+/// were summed, against which rounding errors are measured. Uses the "reference" target's loops.
+Outcome replay_magnitudes(const Case& one);
+
+/// Restores the CPU target at the end of its life.
+class TargetGuard {
+ public:
+  explicit TargetGuard(const std::string& target);
+  ~TargetGuard();
+  TargetGuard(const TargetGuard&) = delete;
+  TargetGuard& operator=(const TargetGuard&) = delete;
+
+ private:
+  std::string previous_;
+};
+
+}  // namespace cenote_test

@@ -1,0 +1,448 @@
+// The torch binding around the values: operators and schemas for every row of the registry, meta tensors,
+// layouts, what autograd saves and records, threads, errors, and the modules of nn.h.
+#include <ATen/Parallel.h>
+#include <c10/core/CPUAllocator.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/forward_grad.h>
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cenote/cenote.h"
+#include "cenote/torch/nn.h"
+#include "cenote/torch/ops.h"
+#include "conformance/cases.h"
+
+namespace cenote_test {
+namespace {
+
+namespace torch_ops = cenote::torch_ops;
+using cenote::Dims;
+using cenote::OpArguments;
+using cenote::OpInfo;
+
+constexpr int kCases = 600;
+constexpr std::uint64_t kSeed = 7;
+
+const OpInfo& row(const char* name) { return *cenote::find_op(name); }
+at::IntArrayRef to_array_ref(const Dims& dims) { return {dims.begin(), dims.end()}; }
+
+/// A tensor with the sizes, strides and dtype of the case.
+at::Tensor random_input(const Case& one) {
+  const GuardedTensor guarded = make_input(one);
+  const cenote::TensorView& view = guarded.view();
+  const at::ScalarType type = view.dtype == cenote::DType::f32 ? at::kFloat : at::kDouble;
+  const auto x = at::empty_strided(to_array_ref(view.sizes), to_array_ref(view.strides), type);
+  return x.copy_(at::from_blob(view.data, to_array_ref(view.sizes), to_array_ref(view.strides), type));
+}
+
+/// Options under which every op of the registry makes sense.
+OpArguments common_arguments() {
+  OpArguments arguments;
+  arguments.kernel = 3;
+  arguments.stride = 2;
+  arguments.padding = 1;
+  arguments.output_size = 3;
+  return arguments;
+}
+
+at::Tensor ramp(at::IntArrayRef sizes) {
+  const at::Tensor line = at::arange(c10::multiply_integers(sizes), at::kDouble);
+  return (line * 0.7548776662466927).frac().reshape(sizes);  // distinct, and in no order
+}
+
+at::Tensor input_for(const OpInfo& op) {
+  std::vector<std::int64_t> sizes{2, 3};
+  sizes.insert(sizes.end(), static_cast<std::size_t>(op.spatial_rank), 6);
+  return ramp(sizes);
+}
+
+// ---- operators ----------------------------------------------------------------------------------
+
+TEST(TorchOperators, EveryRowHasItsOperators) {
+  auto& dispatcher = c10::Dispatcher::singleton();
+  for (const OpInfo& op : cenote::ops()) {
+    const std::string name(op.name);
+    std::vector<std::string> expected{name, name + "_backward"};
+    if (op.records_indices)
+      expected.insert(expected.end(), {name + "_with_indices", "_" + name + "_with_taps"});
+    for (const std::string& one : expected) {
+      const auto found = dispatcher.findSchema({"cenote::" + one, ""});
+      ASSERT_TRUE(found.has_value()) << one;
+      for (const auto key : {c10::DispatchKey::CPU, c10::DispatchKey::Meta, c10::DispatchKey::AutogradCPU}) {
+        EXPECT_TRUE(found->hasKernelForDispatchKey(key)) << one << " " << c10::toString(key);
+      }
+    }
+  }
+}
+
+std::string schema_text(const char* name) {
+  return c10::toString(c10::Dispatcher::singleton().findSchemaOrThrow(name, "").schema());
+}
+
+TEST(TorchOperators, SchemasHaveTorchsNamesAndDefaults) {
+  EXPECT_EQ(schema_text("cenote::max_pool2d"),
+            "cenote::max_pool2d(Tensor input, int[2] kernel_size, int[2] stride=[], int[2] padding=0, "
+            "int[2] dilation=1, bool ceil_mode=False, *, int[2] padding_end=[]) -> Tensor");
+  EXPECT_EQ(schema_text("cenote::avg_pool3d"),
+            "cenote::avg_pool3d(Tensor input, int[3] kernel_size, int[3] stride=[], int[3] padding=0, "
+            "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None, *, "
+            "int[3] padding_end=[], int[3] dilation=1) -> Tensor");
+  EXPECT_EQ(schema_text("cenote::adaptive_max_pool1d_with_indices"),
+            "cenote::adaptive_max_pool1d_with_indices(Tensor input, int[1] output_size) -> (Tensor, Tensor)");
+  EXPECT_EQ(schema_text("cenote::global_avg_pool2d_backward"),
+            "cenote::global_avg_pool2d_backward(Tensor grad_output, int[] input_size, *, "
+            "bool? channels_last=None) -> Tensor");
+}
+
+TEST(TorchOperators, NamedFunctionsCallTheirOps) {
+  const at::Tensor x = ramp({2, 3, 8, 8});
+  EXPECT_TRUE(at::equal(torch_ops::max_pool2d(x, {.kernel = 3, .stride = 2, .padding = 1}),
+                        at::max_pool2d(x, 3, 2, 1)));
+  EXPECT_TRUE(at::allclose(torch_ops::avg_pool2d(x, {.kernel = {2, 3}}), at::avg_pool2d(x, {2, 3})));
+  EXPECT_TRUE(at::allclose(torch_ops::adaptive_avg_pool2d(x, {.output_size = {3, 5}}),
+                           at::adaptive_avg_pool2d(x, {3, 5})));
+  EXPECT_TRUE(at::equal(std::get<1>(torch_ops::adaptive_max_pool2d_with_indices(x, {.output_size = 3})),
+                        std::get<1>(at::adaptive_max_pool2d(x, {3, 3}))));
+  EXPECT_TRUE(at::allclose(torch_ops::global_avg_pool2d(x), x.mean({2, 3}, true)));
+  EXPECT_TRUE(at::equal(torch_ops::global_max_pool2d(x), x.amax({2, 3}, true)));
+}
+
+// ---- meta and layout ----------------------------------------------------------------------------
+
+void expect_same_form(const at::Tensor& meta, const at::Tensor& real, const Case& one) {
+  ASSERT_TRUE(meta.is_meta());
+  EXPECT_EQ(meta.sizes(), real.sizes()) << one;
+  EXPECT_EQ(meta.strides(), real.strides()) << one;
+  EXPECT_EQ(meta.scalar_type(), real.scalar_type()) << one;
+}
+
+TEST(TorchMeta, AgreesWithCpu) {
+  for (const Case& one : generate_cases(kCases, kSeed)) {
+    const at::Tensor x = random_input(one);
+    const at::Tensor meta = at::empty_strided(x.sizes(), x.strides(), x.options().device(at::kMeta));
+    const OpArguments& arguments = one.arguments;
+    const at::Tensor y = torch_ops::pool(*one.op, x, arguments);
+    expect_same_form(torch_ops::pool(*one.op, meta, arguments), y, one);
+    at::Tensor record;
+    at::Tensor meta_record;
+    if (one.op->records_indices) {
+      const auto with_indices = torch_ops::pool_with_indices(*one.op, x, arguments);
+      const auto meta_with_indices = torch_ops::pool_with_indices(*one.op, meta, arguments);
+      expect_same_form(std::get<1>(meta_with_indices), std::get<1>(with_indices), one);
+      record = std::get<1>(torch_ops::pool_with_taps(*one.op, x, arguments));
+      meta_record = std::get<1>(torch_ops::pool_with_taps(*one.op, meta, arguments));
+      expect_same_form(meta_record, record, one);
+    }
+    const at::Tensor meta_y = at::empty_strided(y.sizes(), y.strides(), y.options().device(at::kMeta));
+    expect_same_form(torch_ops::pool_backward(*one.op, meta_y, meta_record, one.sizes, arguments),
+                     torch_ops::pool_backward(*one.op, y, record, one.sizes, arguments), one);
+  }
+}
+
+TEST(TorchLayout, ChannelsLastStaysChannelsLast) {
+  for (const OpInfo& op : cenote::ops()) {
+    if (op.spatial_rank == 1) continue;
+    const auto format =
+        op.spatial_rank == 2 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::ChannelsLast3d;
+    const at::Tensor x = input_for(op).contiguous(format).requires_grad_();
+    const at::Tensor y = torch_ops::pool(op, x, common_arguments());
+    EXPECT_TRUE(y.is_contiguous(format)) << op.name;
+    // The gradient follows x even where the incoming one has another layout.
+    const auto gradient = torch::autograd::grad({y}, {x}, {at::ones(y.sizes(), y.options())})[0];
+    EXPECT_TRUE(gradient.is_contiguous(format)) << op.name;
+    EXPECT_TRUE(torch_ops::pool(op, input_for(op), common_arguments()).is_contiguous()) << op.name;
+  }
+}
+
+TEST(TorchLayout, WithoutTorchsWordForIt) {
+  const OpArguments arguments = common_arguments();
+  const at::Tensor lines = ramp({2, 8, 5}).transpose(1, 2);  // [N, C, L], C innermost
+  EXPECT_EQ(torch_ops::pool(row("max_pool1d"), lines, arguments).stride(1), 1);
+  const at::Tensor plane = ramp({6, 7, 5}).permute({2, 0, 1});  // [C, H, W], C innermost
+  EXPECT_EQ(torch_ops::pool(row("avg_pool2d"), plane, arguments).stride(0), 1);
+  EXPECT_EQ(torch_ops::pool(row("avg_pool2d"), plane.contiguous(), arguments).stride(2), 1);
+}
+
+// ---- autograd -----------------------------------------------------------------------------------
+
+/// Counts the bytes that torch takes from its CPU allocator.
+class CountingAllocator : public c10::Allocator {
+ public:
+  CountingAllocator() : inner_(c10::GetCPUAllocator()) { c10::SetCPUAllocator(this, kPriority); }
+  ~CountingAllocator() override { c10::SetCPUAllocator(inner_, kPriority); }
+  CountingAllocator(const CountingAllocator&) = delete;
+  CountingAllocator& operator=(const CountingAllocator&) = delete;
+
+  c10::DataPtr allocate(std::size_t bytes) override {
+    bytes_ += bytes;
+    return inner_->allocate(bytes);
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return inner_->raw_deleter(); }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    inner_->copy_data(to, from, bytes);
+  }
+
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  static constexpr std::uint8_t kPriority = 100;
+  c10::Allocator* inner_;
+  std::size_t bytes_ = 0;
+};
+
+std::size_t bytes_of_forward(const OpInfo& op, const at::Tensor& x, const OpArguments& arguments) {
+  const CountingAllocator counter;
+  const at::Tensor y = torch_ops::pool(op, x, arguments);
+  return counter.bytes();
+}
+
+TEST(TorchAutograd, SavesOneByteTapsAndOnlyWhenNeeded) {
+  const OpArguments arguments = common_arguments();
+  const at::Tensor x = at::rand({2, 3, 32, 32});
+  const auto outputs = static_cast<std::size_t>(torch_ops::pool(row("max_pool2d"), x, arguments).numel());
+  EXPECT_EQ(bytes_of_forward(row("max_pool2d"), x, arguments), outputs * 4);
+  const at::Tensor leaf = x.clone().requires_grad_();
+  EXPECT_EQ(bytes_of_forward(row("max_pool2d"), leaf, arguments), outputs * (4 + 1));
+  EXPECT_EQ(bytes_of_forward(row("avg_pool2d"), leaf, arguments), outputs * 4);
+  {
+    const at::NoGradGuard no_grad;
+    EXPECT_EQ(bytes_of_forward(row("max_pool2d"), leaf, arguments), outputs * 4);
+  }
+  const c10::InferenceMode inference;
+  EXPECT_EQ(bytes_of_forward(row("max_pool2d"), leaf, arguments), outputs * 4);
+}
+
+TEST(TorchAutograd, LargeKernelsSaveTwoByteTaps) {
+  OpArguments arguments;
+  arguments.kernel = 20;
+  arguments.stride = 3;
+  const at::Tensor x = at::rand({1, 1, 40, 40}).requires_grad_();
+  const auto outputs = static_cast<std::size_t>(torch_ops::pool(row("max_pool2d"), x, arguments).numel());
+  EXPECT_EQ(bytes_of_forward(row("max_pool2d"), x, arguments), outputs * (4 + 2));
+}
+
+TEST(TorchAutograd, RecordsOnlyForThoseWhoAsk) {
+  const at::Tensor x = ramp({1, 2, 6, 6}).requires_grad_();
+  EXPECT_TRUE(torch_ops::pool(row("max_pool2d"), x, common_arguments()).requires_grad());
+  const auto [values, indices] = torch_ops::pool_with_indices(row("max_pool2d"), x, common_arguments());
+  EXPECT_TRUE(values.requires_grad());
+  EXPECT_FALSE(indices.requires_grad());
+  EXPECT_FALSE(torch_ops::pool(row("max_pool2d"), x.detach(), common_arguments()).requires_grad());
+  const at::NoGradGuard no_grad;
+  EXPECT_FALSE(torch_ops::pool(row("max_pool2d"), x, common_arguments()).requires_grad());
+}
+
+/// sum(weights * f(x)) differentiated by central differences.
+at::Tensor numeric_gradient(const std::function<at::Tensor(const at::Tensor&)>& f, const at::Tensor& x,
+                            const at::Tensor& weights) {
+  constexpr double kStep = 1e-6;
+  at::Tensor gradient = at::zeros_like(x);
+  for (std::int64_t i = 0; i < x.numel(); ++i) {
+    const at::Tensor up = x.clone();
+    const at::Tensor down = x.clone();
+    up.view(-1)[i] += kStep;
+    down.view(-1)[i] -= kStep;
+    gradient.view(-1)[i] = ((f(up) - f(down)) * weights).sum() / (2 * kStep);
+  }
+  return gradient;
+}
+
+TEST(TorchAutograd, EqualsFiniteDifferences) {
+  for (const OpInfo& op : cenote::ops()) {
+    const at::Tensor x = input_for(op);
+    const auto f = [&](const at::Tensor& at) { return torch_ops::pool(op, at, common_arguments()); };
+    const at::Tensor weights = ramp(f(x).sizes()) - 0.5;
+    const at::Tensor leaf = x.clone().requires_grad_();
+    const at::Tensor gradient = torch::autograd::grad({f(leaf)}, {leaf}, {weights})[0];
+    EXPECT_TRUE(at::allclose(gradient, numeric_gradient(f, x, weights), 1e-6, 1e-8)) << op.name;
+  }
+}
+
+// The gradient is linear in the one of y, so for any v: <d<v, grad_x>/d grad_y, u> = <v, backward(u)>.
+TEST(TorchAutograd, DoubleBackwardIsTheAdjoint) {
+  for (const Case& one : generate_cases(kCases, kSeed + 1)) {
+    if (one.fill == Fill::kWithNan || one.fill == Fill::kAllNan) continue;
+    const OpInfo& op = *one.op;
+    const at::Tensor x = random_input(one).to(at::kDouble).requires_grad_();
+    const auto small = [](const at::Tensor& like) { return at::randint_like(like, -4, 5).detach(); };
+    for (const bool indices : {false, true}) {
+      if (indices && !op.records_indices) continue;
+      const at::Tensor y = indices ? std::get<0>(torch_ops::pool_with_indices(op, x, one.arguments))
+                                   : torch_ops::pool(op, x, one.arguments);
+      const at::Tensor u = small(y);
+      const at::Tensor v = small(x);
+      const at::Tensor grad_y = small(y).requires_grad_();
+      const at::Tensor grad_x = torch::autograd::grad({y}, {x}, {grad_y}, true, true)[0];
+      const at::Tensor second = torch::autograd::grad({(grad_x * v).sum()}, {grad_y})[0];
+      const at::Tensor along_u = torch::autograd::grad({y}, {x}, {u})[0];
+      EXPECT_TRUE(at::allclose((second * u).sum(), (v * along_u).sum(), 1e-9, 1e-9)) << one;
+    }
+  }
+}
+
+TEST(TorchAutograd, RefusesForwardMode) {
+  const at::Tensor x = ramp({1, 2, 6, 6});
+  const std::uint64_t level = torch::autograd::ForwardADLevel::get_next_idx();
+  const at::Tensor dual = at::_make_dual(x, at::ones_like(x), static_cast<std::int64_t>(level));
+  EXPECT_THROW(torch_ops::pool(row("avg_pool2d"), dual, common_arguments()), c10::Error);
+  torch::autograd::ForwardADLevel::release_idx(level);
+}
+
+// ---- threads ------------------------------------------------------------------------------------
+
+std::ptrdiff_t thread_count() {
+  const std::filesystem::directory_iterator tasks("/proc/self/task");
+  return std::distance(begin(tasks), end(tasks));
+}
+
+/// Threads that a large pooling adds to a thread which never ran one before.
+std::ptrdiff_t threads_started() {
+  std::ptrdiff_t started = 0;
+  std::thread([&] {
+    const at::Tensor x = at::ones({4, 16, 128, 128});
+    const std::ptrdiff_t before = thread_count();
+    torch_ops::pool(row("avg_pool2d"), x, common_arguments());
+    started = thread_count() - before;
+  }).join();
+  return started;
+}
+
+TEST(TorchThreads, AreTorchsOwn) {
+  const int torch_threads = at::get_num_threads();
+  const int own_threads = cenote::num_threads();
+  at::set_num_threads(1);
+  cenote::set_num_threads(4);
+  EXPECT_EQ(threads_started(), 0);  // torch's pool has one thread
+  cenote::set_parallel_for(nullptr);
+  EXPECT_EQ(threads_started(), 3);  // cenote's own has four
+  torch_ops::use_torch_threads();
+  EXPECT_EQ(threads_started(), 0);
+  cenote::set_num_threads(own_threads);
+  at::set_num_threads(torch_threads);
+}
+
+// ---- errors -------------------------------------------------------------------------------------
+
+void expect_value_error(const std::function<void()>& call, const std::string& text) {
+  try {
+    call();
+    ADD_FAILURE() << "nothing was thrown, expected: " << text;
+  } catch (const c10::ValueError& error) {
+    EXPECT_NE(error.msg().find(text), std::string::npos) << error.msg();
+  }
+}
+
+TEST(TorchErrors, AreValueErrorsWithCenotesText) {
+  const at::Tensor x = ramp({1, 2, 6, 6});
+  OpArguments zero_kernel;
+  zero_kernel.kernel = {0, 3};
+  std::string text;
+  try {
+    row("max_pool2d").shape({1, 2, 6, 6}, zero_kernel);
+  } catch (const cenote::Error& error) {
+    text = error.what();
+  }
+  ASSERT_NE(text.find("[max_pool2d] kernel[0]"), std::string::npos) << text;
+  expect_value_error([&] { torch_ops::pool(row("max_pool2d"), x, zero_kernel); }, text);
+  expect_value_error([&] { torch_ops::pool(row("max_pool2d"), x.clone().requires_grad_(), zero_kernel); },
+                     text);
+  expect_value_error([&] { torch_ops::pool(row("max_pool2d"), x.to(at::kMeta), zero_kernel); }, text);
+}
+
+TEST(TorchErrors, NameTheDtype) {
+  const at::Tensor x = ramp({1, 2, 6, 6});
+  expect_value_error([&] { torch_ops::pool(row("max_pool2d"), x.to(at::kHalf), common_arguments()); },
+                     "[max_pool2d] x must be f32 or f64, got Half");
+  expect_value_error([&] { torch_ops::pool(row("global_avg_pool2d"), x.to(at::kLong)); },
+                     "[global_avg_pool2d] x must be f32 or f64, got Long");
+}
+
+TEST(TorchErrors, OfTheBackward) {
+  const at::Tensor x = ramp({1, 2, 6, 6});
+  const OpArguments arguments = common_arguments();
+  const OpInfo& op = row("max_pool2d");
+  const auto [y, indices] = torch_ops::pool_with_indices(op, x, arguments);
+  const auto backward = [&](const at::Tensor& grad_y, const at::Tensor& record) {
+    return [&op, &arguments, grad_y, record] {
+      torch_ops::pool_backward(op, grad_y, record, {1, 2, 6, 6}, arguments);
+    };
+  };
+  expect_value_error(backward(x, indices), "[max_pool2d_backward] grad_output must have sizes [1, 2, 3, 3]");
+  expect_value_error(backward(y, at::zeros({1}, at::kLong)), "[max_pool2d_backward] indices must have sizes");
+  expect_value_error(backward(y, at::full_like(indices, 36)), "36");
+  expect_value_error(backward(y, at::Tensor()), "[max_pool2d_backward] indices must be given");
+  expect_value_error([&] { torch_ops::pool_with_indices(row("avg_pool2d"), x, arguments); },
+                     "[avg_pool2d] records no indices");
+}
+
+// ---- modules ------------------------------------------------------------------------------------
+
+template <class Ours, class Theirs>
+void expect_same_module(Ours ours, Theirs theirs, const at::Tensor& x) {
+  const at::Tensor a = x.clone().requires_grad_();
+  const at::Tensor b = x.clone().requires_grad_();
+  const at::Tensor y = ours->forward(a);
+  const at::Tensor expected = theirs->forward(b);
+  EXPECT_TRUE(at::allclose(y, expected)) << c10::str(ours);
+  const at::Tensor gradient = ramp(y.sizes());
+  y.backward(gradient);
+  expected.backward(gradient);
+  EXPECT_TRUE(at::allclose(a.grad(), b.grad())) << c10::str(ours);
+}
+
+TEST(TorchModules, EqualTorchsModules) {
+  const at::Tensor line = ramp({2, 3, 9});
+  const at::Tensor plane = ramp({2, 3, 9, 8});
+  const at::Tensor volume = ramp({2, 3, 7, 8, 6});
+  using namespace torch::nn;
+  namespace ours = cenote::nn;
+  const auto max2 = MaxPool2dOptions({3, 2}).stride({2, 1}).padding(1).dilation({1, 2}).ceil_mode(true);
+  expect_same_module(ours::MaxPool1d(MaxPool1dOptions(3).stride(2)), MaxPool1d(MaxPool1dOptions(3).stride(2)),
+                     line);
+  expect_same_module(ours::MaxPool2d(max2), MaxPool2d(max2), plane);
+  expect_same_module(ours::MaxPool3d(2), MaxPool3d(2), volume);
+  const auto avg2 = AvgPool2dOptions(3).stride(2).padding(1).count_include_pad(false).ceil_mode(true);
+  expect_same_module(ours::AvgPool1d(2), AvgPool1d(2), line);
+  expect_same_module(ours::AvgPool2d(avg2), AvgPool2d(avg2), plane);
+  const auto avg3 = AvgPool3dOptions(2).divisor_override(3);
+  expect_same_module(ours::AvgPool3d(avg3), AvgPool3d(avg3), volume);
+  expect_same_module(ours::AdaptiveAvgPool1d(4), AdaptiveAvgPool1d(4), line);
+  const auto average = AdaptiveAvgPool2dOptions({std::nullopt, 3});
+  expect_same_module(ours::AdaptiveAvgPool2d(average), AdaptiveAvgPool2d(average), plane);
+  expect_same_module(ours::AdaptiveAvgPool3d(3), AdaptiveAvgPool3d(3), volume);
+  expect_same_module(ours::AdaptiveMaxPool1d(4), AdaptiveMaxPool1d(4), line);
+  expect_same_module(ours::AdaptiveMaxPool2d(3), AdaptiveMaxPool2d(3), plane);
+  const auto maximum = AdaptiveMaxPool3dOptions({2, std::nullopt, 3});
+  expect_same_module(ours::AdaptiveMaxPool3d(maximum), AdaptiveMaxPool3d(maximum), volume);
+  expect_same_module(ours::GlobalAvgPool1d(), AdaptiveAvgPool1d(1), line);
+  expect_same_module(ours::GlobalAvgPool2d(), AdaptiveAvgPool2d(1), plane);
+  expect_same_module(ours::GlobalAvgPool3d(), AdaptiveAvgPool3d(1), volume);
+  expect_same_module(ours::GlobalMaxPool1d(), AdaptiveMaxPool1d(1), line);
+  expect_same_module(ours::GlobalMaxPool2d(), AdaptiveMaxPool2d(1), plane);
+  expect_same_module(ours::GlobalMaxPool3d(), AdaptiveMaxPool3d(1), volume);
+}
+
+TEST(TorchModules, GiveIndicesPrintAndClone) {
+  const at::Tensor plane = ramp({2, 3, 9, 8});
+  cenote::nn::MaxPool2d module(torch::nn::MaxPool2dOptions(3).stride(2));
+  const auto [y, indices] = module->forward_with_indices(plane);
+  const auto [expected, positions] = at::max_pool2d_with_indices(plane, 3, 2);
+  EXPECT_TRUE(at::equal(y, expected));
+  EXPECT_TRUE(at::equal(indices, positions));
+  EXPECT_EQ(c10::str(module),
+            "cenote::nn::MaxPool2d(kernel_size=[3, 3], stride=[2, 2], padding=[0, 0], "
+            "dilation=[1, 1], ceil_mode=false)");
+  EXPECT_EQ(c10::str(cenote::nn::GlobalAvgPool2d()), "cenote::nn::GlobalAvgPool2d()");
+  torch::nn::Sequential network(module, cenote::nn::GlobalAvgPool2d());
+  const auto copy = std::dynamic_pointer_cast<torch::nn::SequentialImpl>(network->clone());
+  EXPECT_TRUE(at::equal(copy->forward(plane), network->forward(plane)));
+}
+
+}  // namespace
+}  // namespace cenote_test

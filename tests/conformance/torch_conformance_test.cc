@@ -1,0 +1,237 @@
+// Every CPU target against torch: values, i64 indices and gradients of generated cases through the torch
+// operators, in the layout of the case. Maxima, their indices and their gradients must be equal; averages
+// must lie within the rounding of the two sums. Where torch cannot do a case itself, an expression of
+// torch ops stands in (torch_oracle.h).
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+#include <limits>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "cenote/runtime.h"
+#include "cenote/torch/ops.h"
+#include "conformance/replay.h"
+#include "conformance/torch_oracle.h"
+
+namespace cenote_test {
+namespace {
+
+using cenote::torch_ops::pool;
+using cenote::torch_ops::pool_backward;
+using cenote::torch_ops::pool_with_indices;
+
+constexpr int kCases = 3300;
+constexpr std::uint64_t kSeed = 20250117;
+
+at::IntArrayRef to_array_ref(const cenote::Dims& dims) { return {dims.begin(), dims.end()}; }
+
+/// A torch tensor on the memory of `tensor`, which must live on.
+at::Tensor wrap(const GuardedTensor& tensor) {
+  const cenote::TensorView& view = tensor.view();
+  const at::ScalarType type = view.dtype == cenote::DType::f32 ? at::kFloat : at::kDouble;
+  return at::from_blob(view.data, to_array_ref(view.sizes), to_array_ref(view.strides), type);
+}
+
+/// The first difference, or nothing. NaN equals NaN, 0 equals -0.
+std::string difference(const at::Tensor& got, const at::Tensor& expected) {
+  if (got.sizes() != expected.sizes()) return "different sizes";
+  if (got.scalar_type() != expected.scalar_type()) return "different dtypes";
+  at::Tensor wrong = got != expected;
+  if (got.is_floating_point())
+    wrong = wrong.logical_and((got.isnan().logical_and(expected.isnan())).logical_not());
+  if (!wrong.any().item<bool>()) return "";
+  const auto at = wrong.flatten().nonzero()[0].item<std::int64_t>();
+  std::ostringstream text;
+  text << "element " << at << " is " << got.flatten()[at].item() << ", expected "
+       << expected.flatten()[at].item();
+  return text.str();
+}
+
+/// |got - expected| <= bound, elementwise; NaN and infinities alike.
+std::string difference_beyond(const at::Tensor& got, const at::Tensor& expected, const at::Tensor& bound) {
+  if (got.sizes() != expected.sizes()) return "different sizes";
+  const at::Tensor a = got.to(at::kDouble);
+  const at::Tensor b = expected.to(at::kDouble);
+  const at::Tensor alike = (a == b).logical_or(a.isnan().logical_and(b.isnan()));
+  const at::Tensor near = b.isfinite().logical_and((a - b).abs() <= bound);
+  const at::Tensor wrong = alike.logical_or(near).logical_not();
+  if (!wrong.any().item<bool>()) return "";
+  const auto at = wrong.flatten().nonzero()[0].item<std::int64_t>();
+  std::ostringstream text;
+  text.precision(17);
+  text << "element " << at << " is " << a.flatten()[at].item<double>() << ", expected "
+       << b.flatten()[at].item<double>() << " within " << bound.flatten()[at].item<double>();
+  return text.str();
+}
+
+/// What the targets are held against: torch's own results, the expression, or both.
+struct Expectation {
+  std::string name;
+  TorchResult result;
+};
+
+/// Error bounds of averages. A sum of n terms in any order errs by less than n roundings of the sum of
+/// magnitudes, and the division adds up to three; both sides err, hence twice.
+struct Bounds {
+  at::Tensor y;
+  at::Tensor grad_x;
+};
+
+double largest_window(const Case& one) {
+  double taps = 1;
+  const cenote::Dims y_sizes = one.op->shape(one.sizes, one.arguments);
+  for (int axis = 0; axis < one.op->spatial_rank; ++axis) {
+    const int place = one.sizes.size() - one.op->spatial_rank + axis;
+    const cenote::Dims& kernel = one.arguments.kernel;
+    const bool windowed = (one.op->parameters & cenote::kTakesWindow) != 0;
+    taps *= static_cast<double>(windowed ? kernel[kernel.size() == 1 ? 0 : axis]
+                                         : one.sizes[place] / y_sizes[place] + 2);
+  }
+  return taps;
+}
+
+/// Windows that share one element, at most: every window of the axis, or as many as the kernel has taps.
+double most_windows(const Case& one) {
+  double windows = 1;
+  const cenote::Dims y_sizes = one.op->shape(one.sizes, one.arguments);
+  for (int axis = 0; axis < one.op->spatial_rank; ++axis) {
+    const int place = one.sizes.size() - one.op->spatial_rank + axis;
+    windows *= static_cast<double>(y_sizes[place]);
+  }
+  return (one.op->parameters & cenote::kTakesWindow) != 0 ? std::min(windows, largest_window(one)) : windows;
+}
+
+class TorchComparison {
+ public:
+  explicit TorchComparison(const Case& one)
+      : case_(one),
+        x_(make_input(one)),
+        grad_y_(one.op->records_indices ? make_exact_output_gradient(one) : make_output_gradient(one)) {
+    const at::Tensor x = wrap(x_).contiguous();
+    const at::Tensor grad_y = wrap(grad_y_).contiguous();
+    const TorchOracle oracle(one, x, grad_y);
+    reason_ = oracle.why_not_direct();
+    if (reason_.empty()) expectations_.push_back({"torch", oracle.direct()});
+    if (one.op->parameters & cenote::kTakesWindow)
+      expectations_.push_back({"expression", oracle.expressed()});
+    if (!one.op->records_indices) set_bounds(one);
+  }
+
+  /// Why torch's own op was not asked; empty when it was.
+  const std::string& reason() const { return reason_; }
+
+  /// Differences of the CPU target in use.
+  std::vector<std::string> run() const {
+    std::vector<std::string> problems;
+    const at::Tensor x = wrap(x_).requires_grad_();
+    const at::Tensor y = pool(*case_.op, x, case_.arguments);
+    y.backward(wrap(grad_y_));
+    for (const Expectation& expectation : expectations_) {
+      const auto check = [&](const char* what, const std::string& problem) {
+        if (!problem.empty())
+          problems.push_back(std::string(what) + " vs " + expectation.name + ": " + problem);
+      };
+      if (case_.op->records_indices) {
+        check_max(expectation.result, y.detach(), x.grad(), check);
+      } else {
+        check("y", difference_beyond(y.detach(), expectation.result.y, bounds_.y));
+        check("grad_x", difference_beyond(x.grad(), expectation.result.grad_x, bounds_.grad_x));
+      }
+    }
+    return problems;
+  }
+
+ private:
+  template <class Check>
+  void check_max(const TorchResult& expected, const at::Tensor& y, const at::Tensor& grad_x,
+                 const Check& check) const {
+    const at::Tensor x = wrap(x_);
+    const auto [values, indices] = pool_with_indices(*case_.op, x, case_.arguments);
+    const at::Tensor from_indices =
+        pool_backward(*case_.op, wrap(grad_y_), indices, case_.sizes, case_.arguments);
+    check("y", difference(y, expected.y));
+    check("y with indices", difference(values, expected.y));
+    check("indices", difference(indices, expected.indices));
+    check("grad_x by autograd", difference(grad_x, expected.grad_x));
+    check("grad_x from indices", difference(from_indices, expected.grad_x));
+  }
+
+  void set_bounds(const Case& one) {
+    const bool single = one.dtype == cenote::DType::f32;
+    const double epsilon =
+        single ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
+    const double smallest = single ? std::numeric_limits<float>::min() : std::numeric_limits<double>::min();
+    const Outcome magnitudes = replay_magnitudes(one);
+    const auto bound = [&](const std::vector<double>& magnitude, const cenote::Dims& sizes, double terms) {
+      const at::Tensor tensor = at::tensor(magnitude, at::kDouble).reshape(to_array_ref(sizes));
+      return tensor * (2 * (terms + 3) * epsilon) + smallest;
+    };
+    bounds_.y = bound(magnitudes.y, one.op->shape(one.sizes, one.arguments), largest_window(one));
+    bounds_.grad_x = bound(magnitudes.grad_x, one.sizes, most_windows(one));
+  }
+
+  const Case& case_;
+  GuardedTensor x_;
+  GuardedTensor grad_y_;
+  std::string reason_;
+  std::vector<Expectation> expectations_;
+  Bounds bounds_;
+};
+
+/// Counts and failures over all cases.
+class Tally {
+ public:
+  void add(const Case& one, const TorchComparison& comparison) {
+    if (comparison.reason().empty()) {
+      ++direct_;
+    } else {
+      ++expressed_[comparison.reason()];
+    }
+    for (const std::string& target : cenote::cpu_targets()) {
+      const TargetGuard guard(target);
+      for (const std::string& problem : comparison.run()) {
+        failures_.push_back(
+            {cenote::element_count(one.sizes), target + ", " + problem + "\n    " + describe(one)});
+      }
+    }
+  }
+
+  int direct() const { return direct_; }
+
+  void report() {
+    std::cout << "cases compared with torch's own op: " << direct_ << '\n';
+    for (const auto& [reason, count] : expressed_) {
+      std::cout << "cases compared with torch ops on padded input: " << count << " (" << reason << ")\n";
+    }
+    std::cout << "each on " << cenote::cpu_targets().size() << " CPU targets\n";
+    std::stable_sort(failures_.begin(), failures_.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::ostringstream smallest;
+    for (std::size_t i = 0; i < std::min<std::size_t>(failures_.size(), 8); ++i) {
+      smallest << "\n  " << failures_[i].second;
+    }
+    EXPECT_TRUE(failures_.empty()) << failures_.size()
+                                   << " comparisons failed; the smallest:" << smallest.str();
+  }
+
+ private:
+  int direct_ = 0;
+  std::map<std::string, int> expressed_;
+  std::vector<std::pair<std::int64_t, std::string>> failures_;
+};
+
+TEST(TorchConformance, EveryTargetEqualsTorch) {
+  Tally tally;
+  for (const Case& one : generate_cases(kCases, kSeed)) tally.add(one, TorchComparison(one));
+  tally.report();
+  EXPECT_GE(tally.direct(), 2000);
+}
+
+}  // namespace
+}  // namespace cenote_test

@@ -1,0 +1,146 @@
+// One element that differs, at every place of a row or of the channels, for every length up to 65: the
+// body and the tail of a vector loop must treat each lane alike, and no lane may leak into another.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "cenote/runtime.h"
+#include "conformance/replay.h"
+
+namespace cenote_test {
+namespace {
+
+constexpr std::int64_t kLongest = 65;
+const double kMarks[] = {std::nan(""), 1.0, -std::numeric_limits<double>::infinity()};
+
+struct Pooled {
+  std::vector<double> y;
+  std::vector<std::int64_t> taps;
+};
+
+Pooled pool(const Case& one, const std::vector<double>& values) {
+  const int rank = one.op->spatial_rank;
+  const GuardedTensor x(one.dtype, one.sizes, one.layout, rank, 1);
+  assign(x, values);
+  const cenote::Dims y_sizes = one.op->shape(one.sizes, one.arguments);
+  const GuardedTensor y(one.dtype, y_sizes, one.layout, rank, 2);
+  if (!one.op->records_indices) {
+    one.op->forward(y, nullptr, x, one.arguments);
+    return {values_of(y), {}};
+  }
+  const GuardedTensor taps(one.op->tap_dtype(one.sizes, one.arguments), y_sizes, one.layout, rank, 3);
+  one.op->forward(y, &taps.view(), x, one.arguments);
+  return {values_of(y), integers_of(taps)};
+}
+
+/// The values are multiples of 1/4 in windows of 2, 3, 4, 6 or more elements: nearly, but for thirds, exact.
+::testing::AssertionResult alike(const Pooled& got, const Pooled& expected) {
+  for (std::size_t i = 0; i < expected.y.size(); ++i) {
+    const double a = got.y[i];
+    const double b = expected.y[i];
+    const bool equal = a == b || (std::isnan(a) && std::isnan(b)) || std::abs(a - b) <= 1e-6 * std::abs(b);
+    if (!equal) return ::testing::AssertionFailure() << "y[" << i << "] is " << a << ", expected " << b;
+  }
+  if (got.taps != expected.taps) return ::testing::AssertionFailure() << "the taps differ";
+  return ::testing::AssertionSuccess();
+}
+
+/// Every target against the reference, which comes last in the list.
+void check_targets(const Case& one, const std::vector<double>& x) {
+  const std::vector<std::string> targets = cenote::cpu_targets();
+  const TargetGuard reference(targets.back());
+  const Pooled expected = pool(one, x);
+  for (std::size_t i = 0; i + 1 < targets.size(); ++i) {
+    cenote::set_cpu_target(targets[i]);
+    ASSERT_TRUE(alike(pool(one, x), expected)) << targets[i] << ' ' << describe(one);
+  }
+}
+
+Case small_case(const char* op, std::int64_t stride) {
+  Case one;
+  one.op = cenote::find_op(op);
+  if (one.op->parameters & cenote::kTakesWindow) {
+    one.arguments.kernel = 3;
+    one.arguments.stride = stride;
+    one.arguments.padding = 1;
+  }
+  if (one.op->parameters & cenote::kTakesOutputSize) one.arguments.output_size = 2;
+  return one;
+}
+
+/// Negative numbers that change from place to place, so that a misplaced lane shows.
+double ordinary(std::int64_t i) { return -1 - static_cast<double>(i % 5) / 4; }
+
+void check_rows(Case one, std::int64_t width) {
+  one.sizes = {1, 3, width};
+  std::vector<double> x(static_cast<std::size_t>(3 * width));
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = ordinary(static_cast<std::int64_t>(i));
+  for (const double mark : kMarks) {
+    for (std::int64_t place = 0; place < width; ++place) {
+      std::vector<double> marked = x;
+      marked[static_cast<std::size_t>(width + place)] = mark;
+      Pooled expected;
+      {
+        const TargetGuard reference("reference");
+        expected = pool(one, marked);
+      }
+      ASSERT_TRUE(alike(pool(one, marked), expected))
+          << describe(one) << ", " << mark << " at column " << place;
+    }
+  }
+}
+
+/// Every channel alike but one; that one and the others have each one expected plane.
+void check_channels(Case one, std::int64_t channels) {
+  constexpr std::int64_t kPlane = 3 * 4;
+  one.sizes = {channels, 3, 4};
+  std::vector<double> plane(kPlane);
+  for (std::size_t i = 0; i < plane.size(); ++i) plane[i] = ordinary(static_cast<std::int64_t>(i));
+  for (const double mark : kMarks) {
+    std::vector<double> marked_plane = plane;
+    marked_plane[5] = mark;
+    for (std::int64_t place = 0; place < channels; ++place) {
+      std::vector<double> x;
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const auto& source = c == place ? marked_plane : plane;
+        x.insert(x.end(), source.begin(), source.end());
+      }
+      SCOPED_TRACE(::testing::Message() << mark << " in channel " << place);
+      ASSERT_NO_FATAL_FAILURE(check_targets(one, x));
+    }
+  }
+}
+
+constexpr const char* kOps[] = {"max_pool2d",          "avg_pool2d",        "adaptive_max_pool2d",
+                                "adaptive_avg_pool2d", "global_max_pool2d", "global_avg_pool2d"};
+
+TEST(Lanes, AlongARow) {
+  for (const char* op : kOps) {
+    for (const cenote::DType dtype : {cenote::DType::f32, cenote::DType::f64}) {
+      for (const std::int64_t stride : {1, 2, 3}) {
+        Case one = small_case(op, stride);
+        if (stride > 1 && (one.op->parameters & cenote::kTakesWindow) == 0) continue;
+        one.dtype = dtype;
+        for (std::int64_t width = 1; width <= kLongest; ++width)
+          ASSERT_NO_FATAL_FAILURE(check_rows(one, width));
+      }
+    }
+  }
+}
+
+TEST(Lanes, AlongTheChannels) {
+  for (const char* op : kOps) {
+    for (const cenote::DType dtype : {cenote::DType::f32, cenote::DType::f64}) {
+      Case one = small_case(op, 2);
+      one.dtype = dtype;
+      one.layout = LayoutKind::kChannelsLast;
+      for (std::int64_t channels = 1; channels <= kLongest; ++channels) {
+        ASSERT_NO_FATAL_FAILURE(check_channels(one, channels));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace cenote_test

@@ -1,0 +1,186 @@
+// Guarded buffers and element access for the tests; see tensors.h.
+#include "support/tensors.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+
+namespace cenote_test {
+namespace {
+
+constexpr std::uint8_t kGuardByte = 0xA5;
+constexpr std::int64_t kGuardElements = 16;
+
+/// Calls visit(offset in elements) for every element in row-major order.
+template <class Visit>
+void for_each_offset(const cenote::Dims& sizes, const cenote::Dims& strides, const Visit& visit) {
+  const std::int64_t count = cenote::element_count(sizes);
+  std::vector<std::int64_t> position(static_cast<std::size_t>(sizes.size()), 0);
+  std::int64_t offset = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    visit(offset);
+    for (int axis = sizes.size() - 1; axis >= 0; --axis) {
+      std::int64_t& at = position[static_cast<std::size_t>(axis)];
+      offset += strides[axis];
+      if (++at < sizes[axis]) break;
+      offset -= at * strides[axis];
+      at = 0;
+    }
+  }
+}
+
+cenote::Dims random_strides(const cenote::Dims& sizes, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<int> order(static_cast<std::size_t>(sizes.size()));
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), random);
+  cenote::Dims strides = sizes;
+  std::int64_t next = 1 + static_cast<std::int64_t>(random() % 3);
+  for (const int axis : order) {
+    if (sizes[axis] == 1) {
+      // Frameworks give such axes any stride; nothing may depend on it.
+      strides[axis] = static_cast<std::int64_t>(random() % 9);
+      continue;
+    }
+    strides[axis] = next;
+    next = next * std::max<std::int64_t>(sizes[axis], 1) + static_cast<std::int64_t>(random() % 3);
+  }
+  return strides;
+}
+
+std::int64_t extent_of(const cenote::Dims& sizes, const cenote::Dims& strides) {
+  std::int64_t last = 0;
+  for (int axis = 0; axis < sizes.size(); ++axis)
+    last += std::max<std::int64_t>(sizes[axis] - 1, 0) * strides[axis];
+  return last + 1;
+}
+
+template <class T>
+T* element(void* data, std::int64_t offset) {
+  return static_cast<T*>(data) + offset;
+}
+
+}  // namespace
+
+const char* name_of(LayoutKind layout) {
+  switch (layout) {
+    case LayoutKind::kChannelsFirst:
+      return "channels_first";
+    case LayoutKind::kChannelsLast:
+      return "channels_last";
+    case LayoutKind::kStrided:
+      return "strided";
+  }
+  return "unknown";
+}
+
+void GuardedTensor::allocate(std::int64_t extent, std::int64_t lead) {
+  const std::size_t bytes =
+      static_cast<std::size_t>(lead + extent + kGuardElements) * cenote::size_of(view_.dtype);
+  storage_.resize(bytes / sizeof(std::uint64_t) + 1);
+  std::memset(storage_.data(), kGuardByte, storage_.size() * sizeof(std::uint64_t));
+  view_.data = reinterpret_cast<std::uint8_t*>(storage_.data()) +
+               static_cast<std::size_t>(lead) * cenote::size_of(view_.dtype);
+}
+
+GuardedTensor::GuardedTensor(cenote::DType dtype, const cenote::Dims& sizes, LayoutKind layout,
+                             int spatial_rank, std::uint64_t seed) {
+  view_.dtype = dtype;
+  view_.sizes = sizes;
+  if (layout == LayoutKind::kStrided) {
+    view_.strides = random_strides(sizes, seed);
+  } else if (layout == LayoutKind::kChannelsLast) {
+    view_.strides = dense_strides(sizes, cenote::Layout::kChannelsLast, sizes.size() - spatial_rank - 1);
+  } else {
+    view_.strides = dense_strides(sizes);
+  }
+  allocate(extent_of(sizes, view_.strides), kGuardElements + static_cast<std::int64_t>(seed % 4));
+}
+
+GuardedTensor::GuardedTensor(cenote::DType dtype, const cenote::Dims& sizes,
+                             const std::vector<double>& values)
+    : GuardedTensor(dtype, sizes, LayoutKind::kChannelsFirst, 0, 0) {
+  assign(view_, values);
+}
+
+bool GuardedTensor::guards_intact() const {
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(storage_.data());
+  const std::int64_t start = static_cast<const std::uint8_t*>(view_.data) - bytes;
+  const auto width = static_cast<std::int64_t>(cenote::size_of(view_.dtype));
+  std::vector<bool> owned(storage_.size() * sizeof(std::uint64_t), false);
+  for_each_offset(view_.sizes, view_.strides, [&](std::int64_t offset) {
+    for (std::int64_t i = 0; i < width; ++i)
+      owned[static_cast<std::size_t>(start + offset * width + i)] = true;
+  });
+  for (std::size_t i = 0; i < owned.size(); ++i) {
+    if (!owned[i] && bytes[i] != kGuardByte) return false;
+  }
+  return true;
+}
+
+std::vector<double> values_of(const cenote::ConstTensorView& view) {
+  std::vector<double> values;
+  for_each_offset(view.sizes, view.strides, [&](std::int64_t offset) {
+    if (view.dtype == cenote::DType::f32) {
+      values.push_back(static_cast<const float*>(view.data)[offset]);
+    } else if (view.dtype == cenote::DType::f64) {
+      values.push_back(static_cast<const double*>(view.data)[offset]);
+    } else {
+      throw std::logic_error("values_of reads f32 and f64");
+    }
+  });
+  return values;
+}
+
+std::vector<std::int64_t> integers_of(const cenote::ConstTensorView& view) {
+  std::vector<std::int64_t> values;
+  for_each_offset(view.sizes, view.strides, [&](std::int64_t offset) {
+    if (view.dtype == cenote::DType::i64) {
+      values.push_back(static_cast<const std::int64_t*>(view.data)[offset]);
+    } else if (view.dtype == cenote::DType::u8) {
+      values.push_back(static_cast<const std::uint8_t*>(view.data)[offset]);
+    } else if (view.dtype == cenote::DType::u16) {
+      values.push_back(static_cast<const std::uint16_t*>(view.data)[offset]);
+    } else {
+      throw std::logic_error("integers_of reads i64, u8 and u16");
+    }
+  });
+  return values;
+}
+
+void assign(const cenote::TensorView& view, const std::vector<double>& values) {
+  if (static_cast<std::int64_t>(values.size()) != cenote::element_count(view.sizes)) {
+    throw std::logic_error("assign needs one value per element");
+  }
+  std::size_t next = 0;
+  for_each_offset(view.sizes, view.strides, [&](std::int64_t offset) {
+    const double value = values[next++];
+    switch (view.dtype) {
+      case cenote::DType::f32:
+        *element<float>(view.data, offset) = static_cast<float>(value);
+        break;
+      case cenote::DType::f64:
+        *element<double>(view.data, offset) = value;
+        break;
+      case cenote::DType::i64:
+        *element<std::int64_t>(view.data, offset) = static_cast<std::int64_t>(value);
+        break;
+      case cenote::DType::u8:
+        *element<std::uint8_t>(view.data, offset) = static_cast<std::uint8_t>(value);
+        break;
+      case cenote::DType::u16:
+        *element<std::uint16_t>(view.data, offset) = static_cast<std::uint16_t>(value);
+        break;
+    }
+  });
+}
+
+std::vector<double> iota(std::int64_t count) {
+  std::vector<double> values(static_cast<std::size_t>(count));
+  std::iota(values.begin(), values.end(), 0.0);
+  return values;
+}
+
+}  // namespace cenote_test

@@ -1,0 +1,158 @@
+// The registry: every op has a complete row, and the row calls the op that it names.
+#include "cenote/registry.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+
+#include "cenote/adaptive.h"
+#include "cenote/global.h"
+#include "cenote/window.h"
+#include "support/tensors.h"
+
+namespace cenote {
+namespace {
+
+using cenote_test::GuardedTensor;
+using cenote_test::integers_of;
+using cenote_test::iota;
+using cenote_test::values_of;
+
+using Pool = std::function<Tensor(const ConstTensorView&)>;
+
+template <class Options>
+Pool bind(Tensor (*function)(const ConstTensorView&, const Options&), const Options& options) {
+  return [=](const ConstTensorView& x) { return function(x, options); };
+}
+
+/// The public function of every op, with the options of `arguments_of`.
+std::map<std::string, Pool> public_functions() {
+  const MaxPoolOptions max{.kernel = 3, .stride = 2, .padding = 1, .padding_end = 0, .ceil_mode = true};
+  const AvgPoolOptions avg{.kernel = 3,
+                           .stride = 2,
+                           .padding = 1,
+                           .padding_end = 0,
+                           .ceil_mode = true,
+                           .count_include_pad = false,
+                           .divisor_override = 5};
+  const AdaptivePoolOptions adaptive{.output_size = 3};
+  return {
+      {"max_pool1d", bind(max_pool1d, max)},
+      {"max_pool2d", bind(max_pool2d, max)},
+      {"max_pool3d", bind(max_pool3d, max)},
+      {"avg_pool1d", bind(avg_pool1d, avg)},
+      {"avg_pool2d", bind(avg_pool2d, avg)},
+      {"avg_pool3d", bind(avg_pool3d, avg)},
+      {"adaptive_max_pool1d", bind(adaptive_max_pool1d, adaptive)},
+      {"adaptive_max_pool2d", bind(adaptive_max_pool2d, adaptive)},
+      {"adaptive_max_pool3d", bind(adaptive_max_pool3d, adaptive)},
+      {"adaptive_avg_pool1d", bind(adaptive_avg_pool1d, adaptive)},
+      {"adaptive_avg_pool2d", bind(adaptive_avg_pool2d, adaptive)},
+      {"adaptive_avg_pool3d", bind(adaptive_avg_pool3d, adaptive)},
+      {"global_max_pool1d", global_max_pool1d},
+      {"global_max_pool2d", global_max_pool2d},
+      {"global_max_pool3d", global_max_pool3d},
+      {"global_avg_pool1d", global_avg_pool1d},
+      {"global_avg_pool2d", global_avg_pool2d},
+      {"global_avg_pool3d", global_avg_pool3d},
+  };
+}
+
+OpArguments arguments_of(const OpInfo& op) {
+  OpArguments arguments;
+  if (op.parameters & kTakesOutputSize) {
+    arguments.output_size = 3;
+    return arguments;
+  }
+  arguments.kernel = 3;
+  arguments.stride = 2;
+  arguments.padding = 1;
+  arguments.padding_end = 0;
+  arguments.ceil_mode = true;
+  arguments.count_include_pad = false;
+  arguments.divisor_override = 5;
+  return arguments;
+}
+
+Dims sizes_of(const OpInfo& op) {
+  Dims sizes{2, 3};
+  for (int axis = 0; axis < op.spatial_rank; ++axis) sizes.push_back(4 + axis);
+  return sizes;
+}
+
+TEST(Registry, HasExactlyThePublicOps) {
+  std::set<std::string> listed;
+  for (const OpInfo& op : ops()) EXPECT_TRUE(listed.insert(std::string(op.name)).second) << op.name;
+  std::set<std::string> expected;
+  for (const auto& [name, function] : public_functions()) expected.insert(name);
+  EXPECT_EQ(listed, expected);
+}
+
+TEST(Registry, RowsAreCompleteAndConsistent) {
+  for (const OpInfo& op : ops()) {
+    SCOPED_TRACE(op.name);
+    const std::string name(op.name);
+    EXPECT_EQ(find_op(name), &op);
+    EXPECT_FALSE(op.summary.empty());
+    EXPECT_EQ(name.substr(name.size() - 2), std::to_string(op.spatial_rank) + "d");
+    const bool is_max = name.find("max_pool") != std::string::npos;
+    EXPECT_EQ(op.records_indices, is_max);
+    EXPECT_EQ(op.tap_dtype != nullptr, is_max);
+    ASSERT_TRUE(op.shape != nullptr && op.forward != nullptr && op.backward != nullptr);
+    const std::map<std::string, std::uint32_t> parameters = {
+        {"window", is_max ? kTakesWindow : std::uint32_t{kTakesWindow} | kTakesDivisor},
+        {"adaptive", kTakesOutputSize},
+        {"global", 0}};
+    ASSERT_EQ(parameters.count(std::string(op.family)), 1u);
+    EXPECT_EQ(op.parameters, parameters.at(std::string(op.family)));
+    const std::string prefix = op.family == "window" ? "" : std::string(op.family) + "_";
+    EXPECT_EQ(name, prefix + (is_max ? "max" : "avg") + "_pool" + std::to_string(op.spatial_rank) + "d");
+  }
+}
+
+TEST(Registry, FindsNothingElse) {
+  EXPECT_EQ(find_op(""), nullptr);
+  EXPECT_EQ(find_op("max_pool"), nullptr);
+  EXPECT_EQ(find_op("max_pool2d "), nullptr);
+  EXPECT_EQ(find_op("MAX_POOL2D"), nullptr);
+}
+
+TEST(Registry, ForwardIsThePublicFunction) {
+  const auto functions = public_functions();
+  for (const OpInfo& op : ops()) {
+    SCOPED_TRACE(op.name);
+    const Dims sizes = sizes_of(op);
+    const GuardedTensor x(DType::f64, sizes, iota(element_count(sizes)));
+    const Tensor expected = functions.at(std::string(op.name))(x);
+    EXPECT_EQ(op.shape(sizes, arguments_of(op)), expected.sizes());
+    const Tensor y(DType::f64, expected.sizes());
+    op.forward(y, nullptr, x, arguments_of(op));
+    EXPECT_EQ(values_of(y), values_of(expected));
+  }
+}
+
+TEST(Registry, BackwardUsesTheRecord) {
+  for (const OpInfo& op : ops()) {
+    if (!op.records_indices) continue;
+    SCOPED_TRACE(op.name);
+    const Dims sizes = sizes_of(op);
+    const GuardedTensor x(DType::f64, sizes, iota(element_count(sizes)));
+    const Dims y_sizes = op.shape(sizes, arguments_of(op));
+    const Tensor y(DType::f64, y_sizes);
+    const Tensor taps(op.tap_dtype(sizes, arguments_of(op)), y_sizes);
+    op.forward(y, &taps.view(), x, arguments_of(op));
+    // With x = 0, 1, 2, ... every maximum names its own position: grad_y = y gives grad_x[i] = n * i.
+    const ConstTensorView record = taps;
+    const Tensor grad_x(DType::f64, sizes);
+    op.backward(grad_x, y, &record, arguments_of(op));
+    std::vector<double> expected(static_cast<std::size_t>(element_count(sizes)), 0.0);
+    for (const double value : values_of(y)) expected[static_cast<std::size_t>(value)] += value;
+    EXPECT_EQ(values_of(grad_x), expected);
+  }
+}
+
+}  // namespace
+}  // namespace cenote

@@ -1,0 +1,269 @@
+// Window pooling on examples worked out by hand, forward and backward, on every CPU target.
+#include "cenote/window.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "cenote/runtime.h"
+#include "conformance/replay.h"
+#include "support/tensors.h"
+
+namespace cenote {
+namespace {
+
+using cenote_test::GuardedTensor;
+using cenote_test::integers_of;
+using cenote_test::iota;
+using cenote_test::values_of;
+using Values = std::vector<double>;
+using Integers = std::vector<std::int64_t>;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+const double kNan = std::nan("");
+
+class OnEveryTarget : public ::testing::TestWithParam<std::string> {
+ private:
+  cenote_test::TargetGuard target_{GetParam()};
+};
+INSTANTIATE_TEST_SUITE_P(Targets, OnEveryTarget, ::testing::ValuesIn(cpu_targets()),
+                         [](const auto& param) { return param.param; });
+
+TEST_P(OnEveryTarget, MaxPool1dWithIndicesTapsAndGradient) {
+  const GuardedTensor x(DType::f32, Dims{1, 5}, {1, 3, 2, 5, 4});
+  const MaxPoolOptions options{.kernel = 3, .stride = 2, .padding = 1};
+  EXPECT_EQ(max_pool1d_shape(Dims{1, 5}, options), (Dims{1, 3}));
+  EXPECT_EQ(values_of(max_pool1d(x, options)), (Values{3, 5, 5}));
+  const MaxPoolResult indices = max_pool1d_with_indices(x, options);
+  const MaxPoolResult taps = max_pool1d_with_indices(x, options, DType::u8);
+  EXPECT_EQ(values_of(indices.values), (Values{3, 5, 5}));
+  EXPECT_EQ(integers_of(indices.indices), (Integers{1, 3, 3}));
+  EXPECT_EQ(integers_of(taps.indices), (Integers{2, 2, 0}));
+  const GuardedTensor grad_y(DType::f32, Dims{1, 3}, {1, 10, 100});
+  const Values expected{0, 1, 0, 110, 0};
+  EXPECT_EQ(values_of(max_pool1d_backward(grad_y, indices.indices, Dims{1, 5}, options)), expected);
+  EXPECT_EQ(values_of(max_pool1d_backward(grad_y, taps.indices, Dims{1, 5}, options)), expected);
+}
+
+TEST_P(OnEveryTarget, MaxPool2d) {
+  const GuardedTensor x(DType::f64, Dims{1, 1, 3, 3}, {9, 2, 3, 4, 5, 6, 7, 8, 1});
+  const MaxPoolOptions options{.kernel = 2, .stride = 1};
+  const MaxPoolResult result = max_pool2d_with_indices(x, options);
+  EXPECT_EQ(result.values.sizes(), (Dims{1, 1, 2, 2}));
+  EXPECT_EQ(values_of(result.values), (Values{9, 6, 8, 8}));
+  EXPECT_EQ(integers_of(result.indices), (Integers{0, 5, 7, 7}));
+  EXPECT_EQ(integers_of(max_pool2d_with_indices(x, options, DType::u8).indices), (Integers{0, 3, 3, 2}));
+}
+
+TEST_P(OnEveryTarget, MaxPool3d) {
+  const GuardedTensor x(DType::f32, Dims{1, 2, 2, 3}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 11, 10});
+  const MaxPoolOptions options{.kernel = {2, 2, 2}, .stride = 1};
+  const MaxPoolResult result = max_pool3d_with_indices(x, options);
+  EXPECT_EQ(values_of(result.values), (Values{12, 11}));
+  EXPECT_EQ(integers_of(result.indices), (Integers{9, 10}));
+  EXPECT_EQ(integers_of(max_pool3d_with_indices(x, options, DType::u16).indices), (Integers{6, 6}));
+  const GuardedTensor grad_y(DType::f32, Dims{1, 1, 1, 2}, {2, 3});
+  EXPECT_EQ(values_of(max_pool3d_backward(grad_y, result.indices, Dims{1, 2, 2, 3}, options)),
+            (Values{0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 3, 0}));
+}
+
+TEST_P(OnEveryTarget, MaxPoolOptionsPerAxis) {
+  // Kernel 1x2, stride 1x2, dilation 1x2: row by row, columns {0, 2} and {2, 4}.
+  const GuardedTensor x(DType::f32, Dims{1, 2, 5}, {5, 9, 1, 9, 3, 0, 9, 4, 9, 2});
+  const MaxPoolOptions options{.kernel = {1, 2}, .stride = {1, 2}, .dilation = {1, 2}};
+  EXPECT_EQ(values_of(max_pool2d(x, options)), (Values{5, 3, 4, 4}));
+  EXPECT_EQ(integers_of(max_pool2d_with_indices(x, options).indices), (Integers{0, 4, 7, 7}));
+}
+
+TEST_P(OnEveryTarget, MaxPoolPaddingAtOneEndAndCeilMode) {
+  const GuardedTensor x(DType::f32, Dims{1, 3}, {-3, -2, -1});
+  EXPECT_EQ(values_of(max_pool1d(x, {.kernel = 2, .padding = 0, .padding_end = 1})), (Values{-2, -1}));
+  EXPECT_EQ(values_of(max_pool1d(x, {.kernel = 2, .padding = 1, .padding_end = 0})), (Values{-3, -1}));
+  EXPECT_EQ(values_of(max_pool1d(x, {.kernel = 2})), (Values{-2}));
+  EXPECT_EQ(values_of(max_pool1d(x, {.kernel = 2, .ceil_mode = true})), (Values{-2, -1}));
+}
+
+TEST_P(OnEveryTarget, MaxPoolTiesGoToTheFirst) {
+  const GuardedTensor x(DType::f32, Dims{1, 2, 4}, {1, 7, 7, 0, 7, 7, 7, 7});
+  const MaxPoolOptions options{.kernel = 2, .stride = {1, 1}};
+  EXPECT_EQ(integers_of(max_pool2d_with_indices(x, options).indices), (Integers{1, 1, 2}));
+  EXPECT_EQ(integers_of(max_pool2d_with_indices(x, options, DType::u8).indices), (Integers{1, 0, 0}));
+}
+
+TEST_P(OnEveryTarget, MaxPoolNanWinsAndTheLastGivesTheIndex) {
+  const GuardedTensor x(DType::f64, Dims{1, 6}, {kNan, kInfinity, kNan, 0, 1, 2});
+  const MaxPoolResult result = max_pool1d_with_indices(x, {.kernel = 3});
+  const Values values = values_of(result.values);
+  EXPECT_TRUE(std::isnan(values[0]));
+  EXPECT_EQ(values[1], 2);
+  EXPECT_EQ(integers_of(result.indices), (Integers{2, 5}));
+  EXPECT_EQ(integers_of(max_pool1d_with_indices(x, {.kernel = 3}, DType::u8).indices), (Integers{2, 2}));
+}
+
+TEST_P(OnEveryTarget, MaxPoolOfMinusInfinityNamesTheFirstRealElement) {
+  const GuardedTensor x(DType::f32, Dims{1, 2}, {-kInfinity, -kInfinity});
+  const MaxPoolOptions options{.kernel = 3, .stride = 1, .padding = 1};
+  const MaxPoolResult result = max_pool1d_with_indices(x, options);
+  EXPECT_EQ(values_of(result.values), (Values{-kInfinity, -kInfinity}));
+  EXPECT_EQ(integers_of(result.indices), (Integers{0, 0}));
+  EXPECT_EQ(integers_of(max_pool1d_with_indices(x, options, DType::u8).indices), (Integers{1, 0}));
+}
+
+TEST_P(OnEveryTarget, MaxPoolWindowOfPaddingAlone) {
+  const GuardedTensor x(DType::f32, Dims{1, 1}, {5});
+  const MaxPoolOptions options{.kernel = 2, .padding = 1, .dilation = 2};
+  const GuardedTensor grad_y(DType::f32, Dims{1, 1}, {3});
+  const std::pair<DType, std::int64_t> rows[] = {{DType::i64, -1}, {DType::u8, 255}, {DType::u16, 65535}};
+  for (const auto& [dtype, none] : rows) {
+    const MaxPoolResult result = max_pool1d_with_indices(x, options, dtype);
+    EXPECT_EQ(values_of(result.values), (Values{-kInfinity}));
+    EXPECT_EQ(integers_of(result.indices), (Integers{none}));
+    EXPECT_EQ(values_of(max_pool1d_backward(grad_y, result.indices, Dims{1, 1}, options)), (Values{0}));
+  }
+}
+
+TEST_P(OnEveryTarget, MaxPoolBackwardTakesIndicesOutsideTheWindow) {
+  // Any position of the plane is legal, whatever the forward would have recorded.
+  const GuardedTensor grad_y(DType::f32, Dims{1, 2}, {1, 2});
+  const GuardedTensor indices(DType::i64, Dims{1, 2}, {3, -1});
+  EXPECT_EQ(values_of(max_pool1d_backward(grad_y, indices, Dims{1, 4}, {.kernel = 2})), (Values{0, 0, 0, 1}));
+}
+
+TEST_P(OnEveryTarget, MaxPoolWindowsTooLargeForTaps) {
+  const std::int64_t length = 70'000;
+  Values values = iota(length);
+  values[12'345] = 1e6;
+  const GuardedTensor x(DType::f32, Dims{1, length}, values);
+  const DType dtype = max_pool_tap_dtype(length, 1);
+  ASSERT_EQ(dtype, DType::i64);
+  const MaxPoolResult result = max_pool1d_with_indices(x, {.kernel = length}, dtype);
+  EXPECT_EQ(values_of(result.values), (Values{1e6}));
+  EXPECT_EQ(integers_of(result.indices), (Integers{12'345}));
+}
+
+TEST(MaxPoolTapDtype, LeavesOneNumberForNone) {
+  EXPECT_EQ(max_pool_tap_dtype(Dims{3, 3}, 2), DType::u8);
+  EXPECT_EQ(max_pool_tap_dtype(254, 1), DType::u8);
+  EXPECT_EQ(max_pool_tap_dtype(255, 1), DType::u16);
+  EXPECT_EQ(max_pool_tap_dtype(16, 2), DType::u16);
+  EXPECT_EQ(max_pool_tap_dtype(65'534, 1), DType::u16);
+  EXPECT_EQ(max_pool_tap_dtype(65'535, 1), DType::i64);
+  EXPECT_EQ(max_pool_tap_dtype(41, 3), DType::i64);
+}
+
+TEST_P(OnEveryTarget, AvgPool1dAndItsDivisors) {
+  const GuardedTensor x(DType::f64, Dims{1, 5}, {1, 2, 3, 4, 5});
+  EXPECT_EQ(values_of(avg_pool1d(x, {.kernel = 2})), (Values{1.5, 3.5}));
+  EXPECT_EQ(values_of(avg_pool1d(x, {.kernel = 3, .stride = 2, .padding = 1})), (Values{1, 3, 3}));
+  EXPECT_EQ(values_of(avg_pool1d(x, {.kernel = 3, .stride = 2, .padding = 1, .count_include_pad = false})),
+            (Values{1.5, 3, 4.5}));
+  EXPECT_EQ(values_of(avg_pool1d(x, {.kernel = 2, .divisor_override = -2})), (Values{-1.5, -3.5}));
+  EXPECT_EQ(values_of(avg_pool1d(x, {.kernel = 2, .stride = 1, .dilation = 3})), (Values{2.5, 3.5}));
+}
+
+TEST_P(OnEveryTarget, AvgPoolNeverCountsTheCeilOverhang) {
+  const GuardedTensor x(DType::f32, Dims{1, 4}, {1, 2, 3, 4});
+  const AvgPoolOptions options{.kernel = 3, .stride = 2, .ceil_mode = true};
+  EXPECT_EQ(values_of(avg_pool1d(x, options)), (Values{2, 3.5}));
+  const GuardedTensor grad_y(DType::f32, Dims{1, 2}, {6, 4});
+  EXPECT_EQ(values_of(avg_pool1d_backward(grad_y, Dims{1, 4}, options)), (Values{2, 2, 4, 2}));
+}
+
+TEST_P(OnEveryTarget, AvgPoolPaddingAtOneEnd) {
+  const GuardedTensor x(DType::f32, Dims{1, 3}, {1, 2, 3});
+  EXPECT_EQ(values_of(avg_pool1d(x, {.kernel = 2, .padding = 0, .padding_end = 1})), (Values{1.5, 1.5}));
+  EXPECT_EQ(values_of(avg_pool1d(x, {.kernel = 2, .padding = 1, .padding_end = 0})), (Values{0.5, 2.5}));
+  const AvgPoolOptions excluded{.kernel = 2, .padding = 0, .padding_end = 1, .count_include_pad = false};
+  EXPECT_EQ(values_of(avg_pool1d(x, excluded)), (Values{1.5, 3}));
+}
+
+TEST_P(OnEveryTarget, AvgPool2dCorner) {
+  // 1..25 in a 5x5 plane: the corner window of a 5x5 kernel with padding 2 holds 1 2 3 6 7 8 11 12 13.
+  Values values = iota(25);
+  for (double& value : values) value += 1;
+  const GuardedTensor x(DType::f64, Dims{1, 1, 5, 5}, values);
+  EXPECT_DOUBLE_EQ(values_of(avg_pool2d(x, {.kernel = 5, .stride = 1, .padding = 2}))[0], 63.0 / 25);
+  const AvgPoolOptions excluded{.kernel = 5, .stride = 1, .padding = 2, .count_include_pad = false};
+  EXPECT_DOUBLE_EQ(values_of(avg_pool2d(x, excluded))[0], 7);
+}
+
+TEST_P(OnEveryTarget, AvgPool3dForwardAndBackward) {
+  const GuardedTensor x(DType::f32, Dims{1, 1, 2, 2, 2}, iota(8));
+  EXPECT_EQ(values_of(avg_pool3d(x, {.kernel = 2})), (Values{3.5}));
+  const GuardedTensor grad_y(DType::f32, Dims{1, 1, 1, 1, 1}, {16});
+  EXPECT_EQ(values_of(avg_pool3d_backward(grad_y, Dims{1, 1, 2, 2, 2}, {.kernel = 2})), Values(8, 2.0));
+}
+
+TEST_P(OnEveryTarget, AvgPoolWindowOfPaddingAloneIsZero) {
+  const GuardedTensor x(DType::f32, Dims{1, 1}, {5});
+  const GuardedTensor grad_y(DType::f32, Dims{1, 1}, {3});
+  for (const bool count_include_pad : {true, false}) {
+    for (const std::int64_t divisor : {std::int64_t{-2}, std::int64_t{1}}) {
+      const AvgPoolOptions options{.kernel = 2,
+                                   .padding = 1,
+                                   .dilation = 2,
+                                   .count_include_pad = count_include_pad,
+                                   .divisor_override = divisor};
+      EXPECT_EQ(values_of(avg_pool1d(x, options)), (Values{0}));
+      EXPECT_EQ(values_of(avg_pool1d_backward(grad_y, Dims{1, 1}, options)), (Values{0}));
+    }
+    const AvgPoolOptions options{
+        .kernel = 2, .padding = 1, .dilation = 2, .count_include_pad = count_include_pad};
+    EXPECT_EQ(values_of(avg_pool1d(x, options)), (Values{0}));
+    EXPECT_EQ(values_of(avg_pool1d_backward(grad_y, Dims{1, 1}, options)), (Values{0}));
+  }
+}
+
+TEST_P(OnEveryTarget, HugeKernelsCostNoMoreThanTheInput) {
+  // The padding rule allows a kernel far beyond the input; its taps outside must not be walked.
+  const std::int64_t huge = (std::int64_t{1} << 40) + 1;
+  const GuardedTensor x(DType::f64, Dims{1, 3}, {1, 7, 4});
+  const std::int64_t half = huge / 2;
+  const MaxPoolOptions options{.kernel = huge, .stride = huge, .padding = half};
+  EXPECT_EQ(values_of(max_pool1d(x, options)), (Values{7}));
+  const AvgPoolOptions average{.kernel = huge, .stride = huge, .padding = half, .count_include_pad = false};
+  EXPECT_EQ(values_of(avg_pool1d(x, average)), (Values{4}));
+}
+
+TEST_P(OnEveryTarget, AllocatingFormsKeepTheLayout) {
+  const GuardedTensor x(DType::f32, Dims{2, 3, 4, 6}, cenote_test::LayoutKind::kChannelsLast, 2, 0);
+  assign(x, iota(2 * 3 * 4 * 6));
+  const MaxPoolResult max = max_pool2d_with_indices(x, {.kernel = 2});
+  EXPECT_EQ(max.values.strides(), (Dims{18, 1, 9, 3}));
+  EXPECT_EQ(max.indices.strides(), (Dims{18, 1, 9, 3}));
+  EXPECT_EQ(avg_pool2d(x, {.kernel = 2}).strides(), (Dims{18, 1, 9, 3}));
+  EXPECT_EQ(values_of(max.values)[0], 7);
+}
+
+TEST_P(OnEveryTarget, ViewsMayRunBackwardsOrRepeat) {
+  const float x[6] = {1, 2, 3, 4, 5, 6};
+  float y[3] = {};
+  const ConstTensorView reversed(x + 5, Dims{1, 6}, Dims{6, -1});
+  max_pool1d_into(TensorView(y, Dims{1, 3}), reversed, {.kernel = 2});
+  EXPECT_EQ(Values(y, y + 3), (Values{6, 4, 2}));
+  avg_pool1d_into(TensorView(y + 2, Dims{1, 3}, Dims{3, -1}), ConstTensorView(x, Dims{1, 6}), {.kernel = 2});
+  EXPECT_EQ(Values(y, y + 3), (Values{5.5, 3.5, 1.5}));
+  const ConstTensorView repeated(x, Dims{2, 6}, Dims{0, 1});  // two channels in the same memory
+  EXPECT_EQ(values_of(max_pool1d(repeated, {.kernel = 3})), (Values{3, 6, 3, 6}));
+  const ConstTensorView constant(x + 3, Dims{1, 6}, Dims{0, 0});
+  EXPECT_EQ(values_of(avg_pool1d(constant, {.kernel = 3})), (Values{4, 4}));
+}
+
+TEST_P(OnEveryTarget, EmptyBatch) {
+  const ConstTensorView x(nullptr, DType::f32, Dims{0, 3, 4, 4}, dense_strides(Dims{0, 3, 4, 4}));
+  const MaxPoolResult max = max_pool2d_with_indices(x, {.kernel = 2});
+  EXPECT_EQ(max.values.sizes(), (Dims{0, 3, 2, 2}));
+  EXPECT_EQ(max_pool2d_backward(max.values, max.indices, x.sizes, {.kernel = 2}).sizes(), x.sizes);
+  EXPECT_EQ(avg_pool2d(x, {.kernel = 2}).sizes(), (Dims{0, 3, 2, 2}));
+  EXPECT_EQ(avg_pool2d_backward(max.values, x.sizes, {.kernel = 2}).sizes(), x.sizes);
+}
+
+TEST(WindowShapes, BeyondThirtyTwoBits) {
+  const std::int64_t large = (std::int64_t{1} << 32) + 2;
+  EXPECT_EQ(max_pool1d_shape(Dims{1, 1, large}, {.kernel = 2}), (Dims{1, 1, large / 2}));
+  EXPECT_EQ(avg_pool2d_shape(Dims{1, 70'000, 70'000}, {.kernel = 2}), (Dims{1, 35'000, 35'000}));
+}
+
+}  // namespace
+}  // namespace cenote
