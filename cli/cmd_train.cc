@@ -39,8 +39,9 @@ std::set<std::string> given_options(const CLI::App& command) {
 
 /// As the shell would have to read it.
 std::string shell_quoted(const std::string& text) {
-  const bool plain = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=") ==
-                     std::string::npos;
+  const bool plain =
+      text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=") ==
+      std::string::npos;
   if (plain && !text.empty()) return text;
   std::string quoted = "'";
   for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
@@ -54,7 +55,8 @@ std::filesystem::path resume_path(const TrainFlags& flags, const std::set<std::s
     throw Error(ErrorCode::kInvalidArgument, "[train] --resume needs the folder of the run: --resume DIR");
   }
   if (!flags.resume.empty() && !flags.out.empty()) {
-    throw Error(ErrorCode::kInvalidArgument, "[train] a run continues in its own folder: give --resume or --out, not both");
+    throw Error(ErrorCode::kInvalidArgument,
+                "[train] a run continues in its own folder: give --resume or --out, not both");
   }
   return flags.resume.empty() ? flags.out : flags.resume;
 }
@@ -94,37 +96,51 @@ int run_train(const TrainFlags& flags, const std::set<std::string>& given) {
 
 void add_network_options(CLI::App& command, net::TrainSettings& settings) {
   const auto group = "Network";
-  command.add_option("--downsample", settings.downsample,
-                     "How the second convolution halves the image: strided, or stride 1 followed by 2x2 max or avg "
-                     "pooling")
+  command
+      .add_option(
+          "--downsample", settings.downsample,
+          "How the second convolution halves the image: strided, or stride 1 followed by 2x2 max or avg "
+          "pooling")
       ->check(CLI::IsMember({"strided", "max", "avg"}))
       ->capture_default_str()
       ->group(group);
-  command.add_option("--head", settings.head, "gap: global average pooling before the linear layer; flatten: none")
+  command
+      .add_option("--head", settings.head,
+                  "gap: global average pooling before the linear layer; flatten: none")
       ->check(CLI::IsMember({"gap", "flatten"}))
       ->capture_default_str()
       ->group(group);
-  command.add_option("--baseline", settings.baseline,
-                     "torch: also train the same network in plain torch modules, batch by batch beside ours, and "
-                     "compare images per second")
+  command
+      .add_option(
+          "--baseline", settings.baseline,
+          "torch: also train the same network in plain torch modules, batch by batch beside ours, and "
+          "compare images per second")
       ->check(CLI::IsMember({"torch"}))
       ->group(group);
 }
 
 void add_training_options(CLI::App& command, net::TrainSettings& settings) {
   const auto group = "Training";
-  command.add_option("--epochs", settings.epochs, "Passes over the training images")->capture_default_str()->group(group);
-  command.add_option("--batch-size", settings.batch_size, "Images per step")->capture_default_str()->group(group);
+  command.add_option("--epochs", settings.epochs, "Passes over the training images")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--batch-size", settings.batch_size, "Images per step")
+      ->capture_default_str()
+      ->group(group);
   command.add_option("--lr", settings.lr, "Learning rate of Adam")->capture_default_str()->group(group);
   command.add_option("--seed", settings.seed, "Decides the first weights and the order of the images")
       ->capture_default_str()
       ->group(group);
-  command.add_option("--threads", settings.threads, "Threads; 0: one per core")->capture_default_str()->group(group);
+  command.add_option("--threads", settings.threads, "Threads; 0: one per core")
+      ->capture_default_str()
+      ->group(group);
 }
 
 void add_data_options(CLI::App& command, TrainFlags& flags) {
   const auto group = "Data";
-  command.add_option("--data", flags.settings.data, "fashion-mnist, mnist or cifar10")->capture_default_str()->group(group);
+  command.add_option("--data", flags.settings.data, "fashion-mnist, mnist or cifar10")
+      ->capture_default_str()
+      ->group(group);
   command.add_option("--data-dir", flags.data_dir, "Folder of its files; default: the standard places")
       ->type_name("DIR")
       ->group(group);
@@ -139,9 +155,10 @@ void add_folder_options(CLI::App& command, TrainFlags& flags) {
   command.add_option("--out", flags.out, "New folder for checkpoints and report; default: runs/DATA-NUMBER")
       ->type_name("DIR")
       ->group(group);
-  command.add_option("--resume", flags.resume,
-                     "Continue the run in this folder, or from this checkpoint file, with its settings; only "
-                     "--epochs, --threads and --data-dir may change")
+  command
+      .add_option("--resume", flags.resume,
+                  "Continue the run in this folder, or from this checkpoint file, with its settings; only "
+                  "--epochs, --threads and --data-dir may change")
       ->type_name("DIR")
       ->expected(0, 1)
       ->group(group);
@@ -158,12 +175,15 @@ void add_train(CLI::App& app, int& exit_code) {
   add_folder_options(*command, *flags);
   command->footer(
       "Examples:\n"
-      "  cenote train                                two epochs on Fashion-MNIST, report in runs/fashion-mnist-1\n"
+      "  cenote train                                two epochs on Fashion-MNIST, report in "
+      "runs/fashion-mnist-1\n"
       "  cenote train --downsample max --head flatten\n"
       "  cenote train --data cifar10 --data-dir ~/cifar-10-batches-bin --epochs 20 --out runs/cifar\n"
       "  cenote train --resume runs/cifar --epochs 40\n\n"
-      "Ctrl-C finishes the batch, writes a checkpoint and exits with 130 (SIGTERM: 143); a second one kills. A\n"
-      "continued run ends bit for bit like one that was never stopped, if the number of threads is the same.");
+      "Ctrl-C finishes the batch, writes a checkpoint and exits with 130 (SIGTERM: 143); a second one kills. "
+      "A\n"
+      "continued run ends bit for bit like one that was never stopped, if the number of threads is the "
+      "same.");
   command->callback([command, flags, &exit_code] { exit_code = run_train(*flags, given_options(*command)); });
 }
 

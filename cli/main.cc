@@ -67,19 +67,22 @@ int run(int argc, char** argv) {
   return exit_code;
 }
 
+int report(const char* what, int exit_code) noexcept {
+  std::fprintf(stderr, "cenote: %s\n", what);
+  return exit_code;
+}
+
 /// Runs the program and turns whatever is thrown into one line and an exit code.
-int run_guarded(int argc, char** argv) {
+int run_guarded(int argc, char** argv) noexcept {
   try {
     return run(argc, argv);
   } catch (const Error& error) {
-    fmt::print(stderr, "cenote: {}\n", error.what());
-    return error.code() == ErrorCode::kIo ? kExitFailed : kExitBadInput;
+    return report(error.what(), error.code() == ErrorCode::kIo ? kExitFailed : kExitBadInput);
   } catch (const std::bad_alloc&) {
-    std::fputs("cenote: out of memory\n", stderr);
+    return report("out of memory", kExitFailed);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "cenote: {}\n", error.what());
+    return report(error.what(), kExitFailed);
   }
-  return kExitFailed;
 }
 
 }  // namespace

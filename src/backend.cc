@@ -36,7 +36,8 @@ const std::vector<NamedBackend>& all_backends() {
 
 const NamedBackend* find_backend(const char* setting, const std::string& name) {
   const auto& list = all_backends();
-  const auto found = std::find_if(list.begin(), list.end(), [&](const auto& entry) { return entry.name == name; });
+  const auto found =
+      std::find_if(list.begin(), list.end(), [&](const auto& entry) { return entry.name == name; });
   if (found != list.end()) return &*found;
   std::string known;
   for (const NamedBackend& entry : list) known += (known.empty() ? "" : ", ") + entry.name;

@@ -93,7 +93,7 @@ Subject subject_of(const Row& row) {
   throw std::logic_error("no subject for row " + row.name());
 }
 
-/// One set of tensors that a round works on.
+/// One set of tensors that a call works on.
 struct Buffers {
   at::Tensor x, y, grad_y, grad_x, indices, taps;
   at::Tensor copy_from, copy_to;
@@ -106,7 +106,7 @@ struct State {
   Dims x_sizes;
   std::vector<Buffers> sets;
 
-  const Buffers& set(std::size_t round) const { return sets[round % sets.size()]; }
+  const Buffers& set(std::size_t number) const { return sets[number % sets.size()]; }
 };
 
 cenote::DType dtype_of(const at::Tensor& tensor) {
@@ -177,36 +177,36 @@ void check_outputs(const State& state, const Row& row) {
 using SharedState = std::shared_ptr<const State>;
 
 std::vector<Contender> forward_contenders(const SharedState& state, bool indices) {
-  const auto cenote_call = [state, indices](std::size_t round) {
-    const at::Tensor& x = state->set(round).x;
+  const auto cenote_call = [state, indices](std::size_t number) {
+    const at::Tensor& x = state->set(number).x;
     if (indices) {
       torch_ops::pool_with_indices(*state->op, x, state->subject.arguments);
     } else {
       torch_ops::pool(*state->op, x, state->subject.arguments);
     }
   };
-  const auto into_call = [state, indices](std::size_t round) {
-    const Buffers& set = state->set(round);
+  const auto into_call = [state, indices](std::size_t number) {
+    const Buffers& set = state->set(number);
     const cenote::TensorView record = indices ? view_of(set.indices) : cenote::TensorView();
     state->op->forward(view_of(set.y), indices ? &record : nullptr, view_of(set.x), state->subject.arguments);
   };
-  const auto torch_call = [state](std::size_t round) { state->subject.torch_forward(state->set(round).x); };
+  const auto torch_call = [state](std::size_t number) { state->subject.torch_forward(state->set(number).x); };
   return {{"cenote", cenote_call}, {"cenote into", into_call}, {"torch", torch_call}};
 }
 
 std::vector<Contender> backward_contenders(const SharedState& state) {
-  const auto cenote_call = [state](std::size_t round) {
-    const Buffers& set = state->set(round);
+  const auto cenote_call = [state](std::size_t number) {
+    const Buffers& set = state->set(number);
     torch_ops::pool_backward(*state->op, set.grad_y, set.taps, state->x_sizes, state->subject.arguments);
   };
-  const auto into_call = [state](std::size_t round) {
-    const Buffers& set = state->set(round);
+  const auto into_call = [state](std::size_t number) {
+    const Buffers& set = state->set(number);
     const cenote::ConstTensorView record =
         set.taps.defined() ? cenote::ConstTensorView(view_of(set.taps)) : cenote::ConstTensorView();
     state->op->backward(view_of(set.grad_x), view_of(set.grad_y), &record, state->subject.arguments);
   };
-  const auto torch_call = [state](std::size_t round) {
-    const Buffers& set = state->set(round);
+  const auto torch_call = [state](std::size_t number) {
+    const Buffers& set = state->set(number);
     state->subject.torch_backward(set.grad_y, set.x, set.indices);
   };
   return {{"cenote", cenote_call}, {"cenote into", into_call}, {"torch", torch_call}};
@@ -252,7 +252,7 @@ Contest prepare(const Row& row, std::int64_t working_set) {
   check_outputs(*state, row);
   contest.contenders =
       row.pass == "backward" ? backward_contenders(state) : forward_contenders(state, row.pass == "forward+indices");
-  contest.contenders.push_back({"copy", [state](std::size_t round) { copy(state->set(round)); }});
+  contest.contenders.push_back({"copy", [state](std::size_t number) { copy(state->set(number)); }});
   return contest;
 }
 

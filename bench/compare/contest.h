@@ -24,7 +24,7 @@ struct Row {
 struct Contest {
   std::vector<Contender> contenders;  // in the order of kContenderNames
   std::int64_t bytes_moved = 0;       // read and written by one call of cenote
-  std::int64_t working_set = 0;       // bytes of all buffers that the rounds walk through
+  std::int64_t working_set = 0;       // bytes of the buffers that the calls of one contender walk through
 };
 
 inline constexpr const char* kContenderNames[] = {"cenote", "cenote into", "torch", "copy"};

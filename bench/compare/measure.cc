@@ -12,9 +12,9 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-double milliseconds_of(const Contender& contender, std::size_t round) {
+double milliseconds_of(const Contender& contender, std::size_t number) {
   const Clock::time_point start = Clock::now();
-  contender.call(round);
+  contender.call(number);
   return seconds_since(start) * 1e3;
 }
 
@@ -31,14 +31,15 @@ Timing summarise(std::vector<double> samples) {
 std::vector<Timing> measure(const std::vector<Contender>& contenders, const MeasureOptions& options) {
   const std::size_t count = contenders.size();
   std::vector<std::vector<double>> samples(count);
+  std::size_t number = 0;
   for (std::size_t round = 0; round < options.warm_up_rounds; ++round) {
-    for (const Contender& contender : contenders) contender.call(round);
+    for (const Contender& contender : contenders) contender.call(number++);
   }
   const Clock::time_point start = Clock::now();
   for (std::size_t round = 0; round < options.min_rounds || seconds_since(start) < options.min_seconds; ++round) {
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t next = (round + i) % count;
-      samples[next].push_back(milliseconds_of(contenders[next], round));
+      samples[next].push_back(milliseconds_of(contenders[next], number++));
     }
   }
   std::vector<Timing> timings;

@@ -20,8 +20,9 @@ struct Timing {
 
 struct Contender {
   std::string name;
-  /// Called with the number of the round, from which it picks its buffers.
-  std::function<void(std::size_t round)> call;
+  /// Gets the number of the call, counted over all contenders, and picks its buffers by it; so a call finds
+  /// nothing in the cache that the one before it left there, as long as there are buffers to change to.
+  std::function<void(std::size_t number)> call;
 };
 
 struct MeasureOptions {

@@ -54,12 +54,15 @@ CENOTE_EXPORT void adaptive_max_pool3d_into(const TensorView& y, const ConstTens
                                             const AdaptivePoolOptions& options,
                                             const TensorView* indices = nullptr);
 
-CENOTE_EXPORT Tensor adaptive_max_pool1d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
-                                                  const Dims& x_sizes, const AdaptivePoolOptions& options);
-CENOTE_EXPORT Tensor adaptive_max_pool2d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
-                                                  const Dims& x_sizes, const AdaptivePoolOptions& options);
-CENOTE_EXPORT Tensor adaptive_max_pool3d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
-                                                  const Dims& x_sizes, const AdaptivePoolOptions& options);
+CENOTE_EXPORT Tensor adaptive_max_pool1d_backward(const ConstTensorView& grad_y,
+                                                  const ConstTensorView& indices, const Dims& x_sizes,
+                                                  const AdaptivePoolOptions& options);
+CENOTE_EXPORT Tensor adaptive_max_pool2d_backward(const ConstTensorView& grad_y,
+                                                  const ConstTensorView& indices, const Dims& x_sizes,
+                                                  const AdaptivePoolOptions& options);
+CENOTE_EXPORT Tensor adaptive_max_pool3d_backward(const ConstTensorView& grad_y,
+                                                  const ConstTensorView& indices, const Dims& x_sizes,
+                                                  const AdaptivePoolOptions& options);
 
 CENOTE_EXPORT void adaptive_max_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
                                                      const ConstTensorView& indices,

@@ -27,9 +27,9 @@ struct OpArguments {
 
 /// Bits of OpInfo::parameters.
 enum OpParameter : std::uint32_t {
-  kTakesWindow = 1,       // kernel, stride, padding, padding_end, dilation, ceil_mode
-  kTakesDivisor = 2,      // count_include_pad, divisor_override
-  kTakesOutputSize = 4,   // output_size
+  kTakesWindow = 1,      // kernel, stride, padding, padding_end, dilation, ceil_mode
+  kTakesDivisor = 2,     // count_include_pad, divisor_override
+  kTakesOutputSize = 4,  // output_size
 };
 
 struct OpInfo {

@@ -28,15 +28,25 @@ CENOTE_EXPORT const char* name_of(DType dtype);
 template <class T>
 struct DTypeOf;
 template <>
-struct DTypeOf<float> { static constexpr DType value = DType::f32; };
+struct DTypeOf<float> {
+  static constexpr DType value = DType::f32;
+};
 template <>
-struct DTypeOf<double> { static constexpr DType value = DType::f64; };
+struct DTypeOf<double> {
+  static constexpr DType value = DType::f64;
+};
 template <>
-struct DTypeOf<std::int64_t> { static constexpr DType value = DType::i64; };
+struct DTypeOf<std::int64_t> {
+  static constexpr DType value = DType::i64;
+};
 template <>
-struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::u8; };
+struct DTypeOf<std::uint8_t> {
+  static constexpr DType value = DType::u8;
+};
 template <>
-struct DTypeOf<std::uint16_t> { static constexpr DType value = DType::u16; };
+struct DTypeOf<std::uint16_t> {
+  static constexpr DType value = DType::u16;
+};
 
 /// Up to kMaxRank integers, one per dimension; used for sizes, strides and per-axis options.
 class CENOTE_EXPORT Dims {
@@ -138,8 +148,8 @@ class CENOTE_EXPORT Tensor {
     return static_cast<T*>(view_.data);
   }
 
-  operator TensorView() const { return view_; }            // NOLINT(google-explicit-constructor)
-  operator ConstTensorView() const { return view_; }       // NOLINT(google-explicit-constructor)
+  operator TensorView() const { return view_; }       // NOLINT(google-explicit-constructor)
+  operator ConstTensorView() const { return view_; }  // NOLINT(google-explicit-constructor)
 
  private:
   void require_dtype(DType expected) const;

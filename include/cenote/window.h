@@ -22,8 +22,8 @@
 
 namespace cenote {
 
-/// Output size of one axis: floor((size + padding_begin + padding_end - dilation * (kernel - 1) - 1) / stride) + 1,
-/// rounded up instead of down with ceil_mode, but never with a last window that starts beyond
+/// Output size of one axis: floor((size + padding_begin + padding_end - dilation * (kernel - 1) - 1) /
+/// stride) + 1, rounded up instead of down with ceil_mode, but never with a last window that starts beyond
 /// size + padding_begin. Source: PyTorch pooling_output_shape, ONNX MaxPool-22.
 struct WindowAxis {
   std::int64_t kernel = 1;
@@ -32,7 +32,8 @@ struct WindowAxis {
   std::int64_t padding_end = 0;
   std::int64_t dilation = 1;
 };
-CENOTE_EXPORT std::int64_t pool_output_size(std::int64_t size, const WindowAxis& axis, bool ceil_mode = false);
+CENOTE_EXPORT std::int64_t pool_output_size(std::int64_t size, const WindowAxis& axis,
+                                            bool ceil_mode = false);
 
 struct MaxPoolOptions {
   Dims kernel;            // required, >= 1
@@ -50,7 +51,7 @@ struct AvgPoolOptions {
   Dims padding_end = {};
   Dims dilation = 1;
   bool ceil_mode = false;
-  bool count_include_pad = true;                  // padding counts in the divisor, ceil overhang never does
+  bool count_include_pad = true;  // padding counts in the divisor, ceil overhang never does
   std::optional<std::int64_t> divisor_override = {};  // replaces the divisor; not 0
 };
 
@@ -90,12 +91,12 @@ CENOTE_EXPORT MaxPoolResult max_pool3d_with_indices(const ConstTensorView& x, co
                                                     DType indices_dtype = DType::i64);
 
 /// `indices` may be null. y and indices must not overlap x or each other.
-CENOTE_EXPORT void max_pool1d_into(const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options,
-                                   const TensorView* indices = nullptr);
-CENOTE_EXPORT void max_pool2d_into(const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options,
-                                   const TensorView* indices = nullptr);
-CENOTE_EXPORT void max_pool3d_into(const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options,
-                                   const TensorView* indices = nullptr);
+CENOTE_EXPORT void max_pool1d_into(const TensorView& y, const ConstTensorView& x,
+                                   const MaxPoolOptions& options, const TensorView* indices = nullptr);
+CENOTE_EXPORT void max_pool2d_into(const TensorView& y, const ConstTensorView& x,
+                                   const MaxPoolOptions& options, const TensorView* indices = nullptr);
+CENOTE_EXPORT void max_pool3d_into(const TensorView& y, const ConstTensorView& x,
+                                   const MaxPoolOptions& options, const TensorView* indices = nullptr);
 
 /// Deterministic. Throws Error when an i64 index lies outside the plane (-1 is legal: no gradient).
 CENOTE_EXPORT Tensor max_pool1d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
@@ -124,9 +125,12 @@ CENOTE_EXPORT Tensor avg_pool1d(const ConstTensorView& x, const AvgPoolOptions& 
 CENOTE_EXPORT Tensor avg_pool2d(const ConstTensorView& x, const AvgPoolOptions& options);
 CENOTE_EXPORT Tensor avg_pool3d(const ConstTensorView& x, const AvgPoolOptions& options);
 
-CENOTE_EXPORT void avg_pool1d_into(const TensorView& y, const ConstTensorView& x, const AvgPoolOptions& options);
-CENOTE_EXPORT void avg_pool2d_into(const TensorView& y, const ConstTensorView& x, const AvgPoolOptions& options);
-CENOTE_EXPORT void avg_pool3d_into(const TensorView& y, const ConstTensorView& x, const AvgPoolOptions& options);
+CENOTE_EXPORT void avg_pool1d_into(const TensorView& y, const ConstTensorView& x,
+                                   const AvgPoolOptions& options);
+CENOTE_EXPORT void avg_pool2d_into(const TensorView& y, const ConstTensorView& x,
+                                   const AvgPoolOptions& options);
+CENOTE_EXPORT void avg_pool3d_into(const TensorView& y, const ConstTensorView& x,
+                                   const AvgPoolOptions& options);
 
 CENOTE_EXPORT Tensor avg_pool1d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
                                          const AvgPoolOptions& options);

@@ -30,8 +30,10 @@ const std::vector<Entry>& catalog() {
       {"fashion-mnist",
        "train-images-idx3-ubyte",
        {"", "FashionMNIST/raw"},
-       {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"},
-       "Install it with `apt-get install dataset-fashion-mnist`, or give the folder of its four IDX files with "
+       {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+        "Ankle boot"},
+       "Install it with `apt-get install dataset-fashion-mnist`, or give the folder of its four IDX files "
+       "with "
        "--data-dir DIR."},
       {"mnist",
        "train-images-idx3-ubyte",
@@ -43,7 +45,8 @@ const std::vector<Entry>& catalog() {
        "data_batch_1.bin",
        {"", "cifar-10-batches-bin"},
        {},
-       "Unpack the binary version of CIFAR-10 (cifar-10-binary.tar.gz) and give its folder with --data-dir DIR."},
+       "Unpack the binary version of CIFAR-10 (cifar-10-binary.tar.gz) and give its folder with --data-dir "
+       "DIR."},
   };
   return entries;
 }
@@ -109,7 +112,8 @@ Location locate(const Entry& entry, const fs::path& data_dir) {
       if (find_file(place, entry.first_file)) return {place, true};
     }
   }
-  fail(ErrorCode::kBadFile, "[data] {}: no file {} in {}. {}", entry.name, entry.first_file, searched, entry.advice);
+  fail(ErrorCode::kBadFile, "[data] {}: no file {} in {}. {}", entry.name, entry.first_file, searched,
+       entry.advice);
 }
 
 Images read_idx_split(const Entry& entry, const fs::path& folder, const std::string& prefix) {
@@ -117,8 +121,8 @@ Images read_idx_split(const Entry& entry, const fs::path& folder, const std::str
   for (const char* suffix : {"-images-idx3-ubyte", "-labels-idx1-ubyte"}) {
     const auto path = find_file(folder, prefix + suffix);
     if (!path) {
-      fail(ErrorCode::kBadFile, "[data] {}: no file {} in {}. {}", entry.name, prefix + suffix, folder.string(),
-           entry.advice);
+      fail(ErrorCode::kBadFile, "[data] {}: no file {} in {}. {}", entry.name, prefix + suffix,
+           folder.string(), entry.advice);
     }
     paths.push_back(*path);
   }
@@ -143,7 +147,8 @@ std::vector<std::string> dataset_names() {
 
 Dataset load_dataset(const std::string& name, const fs::path& data_dir, std::int64_t limit) {
   const auto& entries = catalog();
-  const auto entry = std::find_if(entries.begin(), entries.end(), [&](const Entry& e) { return e.name == name; });
+  const auto entry =
+      std::find_if(entries.begin(), entries.end(), [&](const Entry& e) { return e.name == name; });
   if (entry == entries.end()) {
     fail(ErrorCode::kInvalidArgument, "[data] unknown data set '{}'; known are {}", name,
          fmt::join(dataset_names(), ", "));
@@ -166,7 +171,8 @@ Dataset load_dataset(const std::string& name, const fs::path& data_dir, std::int
   }
   if (location.subset) {
     dataset.notice = fmt::format(
-        "Note: the full Fashion-MNIST is not installed; using the small subset of {} training and {} validation "
+        "Note: the full Fashion-MNIST is not installed; using the small subset of {} training and {} "
+        "validation "
         "images that comes with cenote. {}",
         train.count, validation.count, entry->advice);
   }

@@ -30,7 +30,8 @@ std::vector<std::string> read_cifar_names(const std::filesystem::path& path) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
     std::string name = text.substr(begin, end - begin);
     if (!name.empty() && name.back() == '\r') name.pop_back();
-    if (!is_printable(name)) fail(ErrorCode::kBadFile, "{}: name {} has an unprintable byte", path.string(), names.size());
+    if (!is_printable(name))
+      fail(ErrorCode::kBadFile, "{}: name {} has an unprintable byte", path.string(), names.size());
     if (!name.empty()) names.push_back(std::move(name));
     begin = end + 1;
   }
@@ -49,8 +50,8 @@ void append_cifar_batch(Images& images, const std::filesystem::path& path) {
   for (std::size_t record = 0; record < kRecords; ++record) {
     const auto label = static_cast<std::uint8_t>(bytes[record * kRecordSize]);
     if (label >= kClasses) {
-      fail(ErrorCode::kBadFile, "{}: label {} of record {} is out of range (0 to {})", path.string(), label, record,
-           kClasses - 1);
+      fail(ErrorCode::kBadFile, "{}: label {} of record {} is out of range (0 to {})", path.string(), label,
+           record, kClasses - 1);
     }
   }
   images.channels = 3;

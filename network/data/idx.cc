@@ -35,7 +35,8 @@ class GzipReader {
 
   void read(std::uint8_t* to, std::size_t count) {
     const std::size_t got = read_some(to, count);
-    if (got < count) fail(ErrorCode::kBadFile, "{} is truncated: it ends {} bytes too early", name_, count - got);
+    if (got < count)
+      fail(ErrorCode::kBadFile, "{} is truncated: it ends {} bytes too early", name_, count - got);
   }
 
   /// Also makes zlib check the checksum at the end of a compressed file.
@@ -52,7 +53,8 @@ class GzipReader {
     int code = Z_OK;
     const char* text = gzerror(file_, &code);
     if (code == Z_ERRNO) fail(ErrorCode::kIo, "cannot read {}: {}", name_, text);
-    if (code == Z_BUF_ERROR) fail(ErrorCode::kBadFile, "{} is truncated: its compressed stream has no end", name_);
+    if (code == Z_BUF_ERROR)
+      fail(ErrorCode::kBadFile, "{} is truncated: its compressed stream has no end", name_);
     if (got < 0 || code != Z_OK) fail(ErrorCode::kBadFile, "{} is damaged: {}", name_, text);
     return static_cast<std::size_t>(got);
   }
@@ -66,7 +68,8 @@ std::vector<std::int64_t> read_header(GzipReader& reader, const std::string& nam
   reader.read(magic.data(), magic.size());
   const std::array<std::uint8_t, 4> expected = {0, 0, 8, static_cast<std::uint8_t>(rank)};
   if (magic != expected) {
-    fail(ErrorCode::kBadFile, "{} is not an IDX file of unsigned bytes with {} dimensions: it starts with {:02x}, not {:02x}",
+    fail(ErrorCode::kBadFile,
+         "{} is not an IDX file of unsigned bytes with {} dimensions: it starts with {:02x}, not {:02x}",
          name, rank, fmt::join(magic, " "), fmt::join(expected, " "));
   }
   std::vector<std::int64_t> sizes;
@@ -78,8 +81,8 @@ std::vector<std::int64_t> read_header(GzipReader& reader, const std::string& nam
     for (const std::uint8_t byte : bytes) size = size * 256 + byte;
     const std::int64_t limit = axis == 0 ? kMaxBytes : kMaxSide;
     if (size < 1 || size > limit || total > kMaxBytes / size) {
-      fail(ErrorCode::kBadFile, "{}: size {} of dimension {} is out of range (1 to {}, {} bytes in all)", name, size,
-           axis, limit, kMaxBytes);
+      fail(ErrorCode::kBadFile, "{}: size {} of dimension {} is out of range (1 to {}, {} bytes in all)",
+           name, size, axis, limit, kMaxBytes);
     }
     total *= size;
     sizes.push_back(size);
@@ -117,10 +120,11 @@ Images read_idx_images(const std::filesystem::path& images_path, const std::file
   const auto bad = std::find_if(labels.values.begin(), labels.values.end(),
                                 [classes](std::uint8_t label) { return label >= classes; });
   if (bad != labels.values.end()) {
-    fail(ErrorCode::kBadFile, "{}: label {} of image {} is out of range (0 to {})", labels_path.string(), *bad,
-         bad - labels.values.begin(), classes - 1);
+    fail(ErrorCode::kBadFile, "{}: label {} of image {} is out of range (0 to {})", labels_path.string(),
+         *bad, bad - labels.values.begin(), classes - 1);
   }
-  return {pixels.sizes[0], 1, pixels.sizes[1], pixels.sizes[2], std::move(pixels.values), std::move(labels.values)};
+  return {pixels.sizes[0],         1, pixels.sizes[1], pixels.sizes[2], std::move(pixels.values),
+          std::move(labels.values)};
 }
 
 }  // namespace cenote::network

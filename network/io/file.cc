@@ -20,7 +20,8 @@ class TemporaryFile {
   explicit TemporaryFile(const std::filesystem::path& target) : path_(target.string() + ".XXXXXX") {
     descriptor_ = mkostemp(path_.data(), O_CLOEXEC);
     if (descriptor_ < 0) {
-      fail(ErrorCode::kIo, "cannot create a file in {}: {}", target.parent_path().string(), errno_text(errno));
+      fail(ErrorCode::kIo, "cannot create a file in {}: {}", target.parent_path().string(),
+           errno_text(errno));
     }
   }
   ~TemporaryFile() {

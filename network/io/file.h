@@ -9,8 +9,8 @@
 
 namespace cenote::network {
 
-/// Replaces `path` with `parts`, one after the other: temporary file in the same folder, fsync, rename, fsync of
-/// the folder. Whatever fails, the old file is untouched and no temporary file stays. Throws Error (kIo).
+/// Replaces `path` with `parts`, one after the other: temporary file in the same folder, fsync, rename, fsync
+/// of the folder. Whatever fails, the old file is untouched and no temporary file stays. Throws Error (kIo).
 void write_file_atomically(const std::filesystem::path& path, const std::vector<std::string_view>& parts);
 
 /// The whole file. Throws Error: kBadFile when it is missing, no regular file or larger than `limit`

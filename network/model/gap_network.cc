@@ -43,7 +43,8 @@ std::int64_t positions(const NetworkSpec& spec) {
 
 void check(const NetworkSpec& spec) {
   if (positions(spec) < 1) {
-    fail(ErrorCode::kInvalidArgument, "[network] images of {}x{} are too small for 2x2 pooling", spec.height, spec.width);
+    fail(ErrorCode::kInvalidArgument, "[network] images of {}x{} are too small for 2x2 pooling", spec.height,
+         spec.width);
   }
 }
 

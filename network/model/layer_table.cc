@@ -12,7 +12,8 @@ void count_operations(LayerCost& cost, torch::nn::Module& module, std::int64_t i
   if (const auto* conv = module.as<torch::nn::Conv2dImpl>()) {
     const auto& options = conv->options;
     cost.kind = fmt::format("convolution 3x3, stride {}", options.stride()->at(0));
-    cost.multiply_adds = out * options.in_channels() * options.kernel_size()->at(0) * options.kernel_size()->at(1);
+    cost.multiply_adds =
+        out * options.in_channels() * options.kernel_size()->at(0) * options.kernel_size()->at(1);
   } else if (const auto* linear = module.as<torch::nn::LinearImpl>()) {
     cost.kind = "linear";
     cost.multiply_adds = linear->options.in_features() * linear->options.out_features();
@@ -45,7 +46,8 @@ std::vector<LayerCost> layer_costs(const NetworkSpec& spec) {
     LayerCost cost;
     cost.name = child.key();
     if (cost.name == "pool") {
-      cost.kind = spec.downsample == Downsample::kMax ? "max pooling 2x2, stride 2" : "average pooling 2x2, stride 2";
+      cost.kind =
+          spec.downsample == Downsample::kMax ? "max pooling 2x2, stride 2" : "average pooling 2x2, stride 2";
     }
     cost.output.assign(x.sizes().begin() + 1, x.sizes().end());
     for (const torch::Tensor& parameter : child.value()->parameters()) cost.parameters += parameter.numel();

@@ -50,8 +50,8 @@ int run_gnuplot(const fs::path& folder) {
   }
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);  // Ctrl-C stops the training, not the picture
   std::array<std::string, 4> arguments = {"gnuplot", "-d", "-e", kScript};
-  std::array<char*, 5> argv = {arguments[0].data(), arguments[1].data(), arguments[2].data(), arguments[3].data(),
-                               nullptr};
+  std::array<char*, 5> argv = {arguments[0].data(), arguments[1].data(), arguments[2].data(),
+                               arguments[3].data(), nullptr};
   pid_t child = 0;
   const int error = posix_spawnp(&child, "gnuplot", &actions, &attributes, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
@@ -75,7 +75,8 @@ std::string draw_curves(const fs::path& folder) {
     return "gnuplot is not installed: no picture of the curves, the report has them as a table "
            "(apt-get install gnuplot-nox)";
   }
-  if (status == -1) return fmt::format("gnuplot cannot be started ({}): no picture of the curves", errno_text(errno));
+  if (status == -1)
+    return fmt::format("gnuplot cannot be started ({}): no picture of the curves", errno_text(errno));
   std::error_code error;
   if (status == 0) fs::rename(folder / kUnfinished, folder / "curves.svg", error);
   if (status == 0 && !error) return "";

@@ -9,12 +9,23 @@ std::string escape_html(std::string_view text) {
   std::string escaped;
   for (const char c : text) {
     switch (c) {
-      case '&': escaped += "&amp;"; break;
-      case '<': escaped += "&lt;"; break;
-      case '>': escaped += "&gt;"; break;
-      case '"': escaped += "&quot;"; break;
-      case '\'': escaped += "&#39;"; break;
-      default: escaped += c;
+      case '&':
+        escaped += "&amp;";
+        break;
+      case '<':
+        escaped += "&lt;";
+        break;
+      case '>':
+        escaped += "&gt;";
+        break;
+      case '"':
+        escaped += "&quot;";
+        break;
+      case '\'':
+        escaped += "&#39;";
+        break;
+      default:
+        escaped += c;
     }
   }
   return escaped;
@@ -36,14 +47,15 @@ std::string base64(std::string_view bytes) {
   return text;
 }
 
-std::string inline_image(std::string_view bytes, std::string_view media_type, std::string_view alternative_text) {
+std::string inline_image(std::string_view bytes, std::string_view media_type,
+                         std::string_view alternative_text) {
   std::string tag = "<img alt=\"" + escape_html(alternative_text) + "\" src=\"data:";
   tag += media_type;
   return tag + ";base64," + base64(bytes) + "\">";
 }
 
-std::string html_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows,
-                       std::size_t text_columns) {
+std::string html_table(const std::vector<std::string>& header,
+                       const std::vector<std::vector<std::string>>& rows, std::size_t text_columns) {
   const auto cell = [&](const char* name, const std::string& text, std::size_t column) {
     const char* attribute = column < text_columns ? "" : " class=\"number\"";
     return std::string("<") + name + attribute + ">" + escape_html(text) + "</" + name + ">";

@@ -9,7 +9,8 @@
 
 namespace cenote::network {
 
-std::string encode_png(const std::uint8_t* pixels, std::int64_t channels, std::int64_t height, std::int64_t width) {
+std::string encode_png(const std::uint8_t* pixels, std::int64_t channels, std::int64_t height,
+                       std::int64_t width) {
   if (channels != 1 && channels != 3) {
     fail(ErrorCode::kInvalidArgument, "[png] channels must be 1 or 3, got {}", channels);
   }

@@ -21,7 +21,9 @@ th, td { padding: 0.2rem 0.8rem; border-bottom: 1px solid #8886; text-align: lef
 .grid figcaption { font-size: 0.8rem; line-height: 1.3; }
 )";
 
-std::string shape_text(const std::vector<std::int64_t>& shape) { return fmt::format("{}", fmt::join(shape, " x ")); }
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  return fmt::format("{}", fmt::join(shape, " x "));
+}
 
 std::string settings_section(const Report& report) {
   std::vector<std::vector<std::string>> rows;
@@ -32,15 +34,18 @@ std::string settings_section(const Report& report) {
 std::string curves_section(const Report& report) {
   std::string html = "<h2>Curves</h2>\n";
   if (!report.curves_svg.empty()) {
-    html += "<p class=\"curves\">" + inline_image(report.curves_svg, "image/svg+xml", "Loss and accuracy by epoch") + "</p>\n";
+    html += "<p class=\"curves\">" +
+            inline_image(report.curves_svg, "image/svg+xml", "Loss and accuracy by epoch") + "</p>\n";
   }
   const bool baseline = !report.history.empty() && report.history.back().baseline_images_per_second > 0;
-  std::vector<std::string> header = {"epoch", "training loss", "validation loss", "validation accuracy", "images/s"};
+  std::vector<std::string> header = {"epoch", "training loss", "validation loss", "validation accuracy",
+                                     "images/s"};
   if (baseline) header.insert(header.end(), {"plain torch: images/s", "plain torch: accuracy"});
   std::vector<std::vector<std::string>> rows;
   for (const EpochMetrics& m : report.history) {
     rows.push_back({fmt::format("{}", m.epoch), fmt::format("{:.4f}", m.training_loss),
-                    fmt::format("{:.4f}", m.validation_loss), fmt::format("{:.2f}%", m.validation_accuracy * 100),
+                    fmt::format("{:.4f}", m.validation_loss),
+                    fmt::format("{:.2f}%", m.validation_accuracy * 100),
                     fmt::format("{:.0f}", m.images_per_second)});
     if (!baseline) continue;
     rows.back().push_back(fmt::format("{:.0f}", m.baseline_images_per_second));
@@ -61,7 +66,8 @@ std::string layers_section(const Report& report) {
   }
   rows.push_back({"total", "", ""});
   for (std::string& text : counts(total_cost(report.layers))) rows.back().push_back(std::move(text));
-  return "<h2>Layers</h2>\n<p>For one image. A multiply-add is one product added to a sum; the last column counts the "
+  return "<h2>Layers</h2>\n<p>For one image. A multiply-add is one product added to a sum; the last column "
+         "counts the "
          "additions of averages and the comparisons of maxima and ReLUs.</p>\n" +
          html_table({"layer", "kind", "output", "parameters", "multiply-adds", "other operations"}, rows, 3);
 }
@@ -81,13 +87,15 @@ std::string heads_section(const Report& report) {
 }
 
 std::string examples_section(const Report& report) {
-  std::string html = fmt::format("<h2>Validation images</h2>\n<p>The first {} of the validation split after the last "
-                                 "epoch; a red frame marks a wrong prediction.</p>\n<div class=\"grid\">\n",
-                                 report.examples.size());
+  std::string html = fmt::format(
+      "<h2>Validation images</h2>\n<p>The first {} of the validation split after the last "
+      "epoch; a red frame marks a wrong prediction.</p>\n<div class=\"grid\">\n",
+      report.examples.size());
   for (const Example& example : report.examples) {
     const bool right = example.truth == example.prediction;
     html += right ? "<figure>" : "<figure class=\"wrong\">";
-    html += inline_image(example.png, "image/png", example.truth) + "<figcaption>true: " + escape_html(example.truth) +
+    html += inline_image(example.png, "image/png", example.truth) +
+            "<figcaption>true: " + escape_html(example.truth) +
             "<br>predicted: " + escape_html(example.prediction) + "</figcaption></figure>\n";
   }
   return html + "</div>\n";
@@ -114,8 +122,8 @@ std::vector<HeadCost> compare_heads(const NetworkSpec& spec) {
     for (const LayerCost& layer : layers) {
       if (layer.name == "gap" || layer.name == "flatten" || layer.name == "linear") own.push_back(layer);
     }
-    heads.push_back({head == Head::kGap ? "GAP + linear" : "flatten + linear", head == spec.head, total_cost(own),
-                     total_cost(layers)});
+    heads.push_back({head == Head::kGap ? "GAP + linear" : "flatten + linear", head == spec.head,
+                     total_cost(own), total_cost(layers)});
   }
   return heads;
 }

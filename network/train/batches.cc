@@ -19,7 +19,8 @@ const std::array<float, 256>& normalised_values() {
 
 /// Spreads (seed, epoch) over 64 bits (the finaliser of SplitMix64), so that neighbours are unrelated.
 std::uint64_t mix(std::int64_t seed, std::int64_t epoch) {
-  std::uint64_t z = static_cast<std::uint64_t>(seed) + static_cast<std::uint64_t>(epoch + 1) * 0x9E3779B97F4A7C15ULL;
+  std::uint64_t z =
+      static_cast<std::uint64_t>(seed) + static_cast<std::uint64_t>(epoch + 1) * 0x9E3779B97F4A7C15ULL;
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
   return z ^ (z >> 31);

@@ -42,8 +42,8 @@ json state_to_json(const Checkpoint& checkpoint) {
   for (const StepSums& sum : checkpoint.sums) sums.push_back({sum.loss, sum.images, sum.seconds});
   json history = json::array();
   for (const EpochMetrics& m : checkpoint.history) {
-    history.push_back({m.epoch, m.training_loss, m.validation_loss, m.validation_accuracy, m.images_per_second,
-                       m.baseline_images_per_second, m.baseline_validation_accuracy});
+    history.push_back({m.epoch, m.training_loss, m.validation_loss, m.validation_accuracy,
+                       m.images_per_second, m.baseline_images_per_second, m.baseline_validation_accuracy});
   }
   return {{"settings", to_json(checkpoint.settings)},
           {"data_fingerprint", checkpoint.data_fingerprint},
@@ -65,9 +65,9 @@ Checkpoint state_from_json(const json& state) {
     checkpoint.sums[i] = {row.at(0).get<double>(), row.at(1).get<std::int64_t>(), row.at(2).get<double>()};
   }
   for (const json& row : state.at("history")) {
-    checkpoint.history.push_back({row.at(0).get<std::int64_t>(), row.at(1).get<double>(), row.at(2).get<double>(),
-                                  row.at(3).get<double>(), row.at(4).get<double>(), row.at(5).get<double>(),
-                                  row.at(6).get<double>()});
+    checkpoint.history.push_back({row.at(0).get<std::int64_t>(), row.at(1).get<double>(),
+                                  row.at(2).get<double>(), row.at(3).get<double>(), row.at(4).get<double>(),
+                                  row.at(5).get<double>(), row.at(6).get<double>()});
   }
   if (checkpoint.epoch < 0 || checkpoint.batch < 0 ||
       checkpoint.epoch != static_cast<std::int64_t>(checkpoint.history.size())) {
@@ -81,7 +81,8 @@ Checkpoint parse(std::string_view bytes) {
   if (bytes.size() < kHeaderSize) fail(ErrorCode::kBadFile, "it has only {} bytes", bytes.size());
   if (bytes.substr(0, kMagic.size()) != kMagic) fail(ErrorCode::kBadFile, "it is no checkpoint of cenote");
   const std::uint64_t version = number_at(bytes, 8, 4);
-  if (version != kVersion) fail(ErrorCode::kBadFile, "it has version {}, this program reads {}", version, kVersion);
+  if (version != kVersion)
+    fail(ErrorCode::kBadFile, "it has version {}, this program reads {}", version, kVersion);
   const std::uint64_t json_size = number_at(bytes, 16, 8);
   const std::uint64_t archive_size = number_at(bytes, 24, 8);
   const std::uint64_t body = bytes.size() - kHeaderSize;
@@ -106,8 +107,9 @@ std::string advice_about_previous(const fs::path& damaged) {
   if (previous == damaged) return "";
   try {
     const Checkpoint good = parse(read_file(previous, kMaxFileSize));
-    return fmt::format("; the previous checkpoint is good (epoch {}, batch {}): continue from it with --resume {}",
-                       good.epoch + 1, good.batch, previous.string());
+    return fmt::format(
+        "; the previous checkpoint is good (epoch {}, batch {}): continue from it with --resume {}",
+        good.epoch + 1, good.batch, previous.string());
   } catch (const Error&) {
     return "";
   }
@@ -171,7 +173,8 @@ Checkpoint read_checkpoint(const fs::path& path) {
     reason = error.what();
   }
   const char* state = fs::exists(path, ignored) ? "is damaged" : "is missing";
-  fail(ErrorCode::kBadFile, "[train] checkpoint {} {}: {}{}", path.string(), state, reason, advice_about_previous(path));
+  fail(ErrorCode::kBadFile, "[train] checkpoint {} {}: {}{}", path.string(), state, reason,
+       advice_about_previous(path));
 }
 
 }  // namespace cenote::network

@@ -20,11 +20,11 @@ namespace cenote::network {
 struct Checkpoint {
   TrainSettings settings;
   std::uint32_t data_fingerprint = 0;
-  std::int64_t epoch = 0;              // epochs finished
-  std::int64_t batch = 0;              // batches of the next epoch that are finished
-  std::array<StepSums, 2> sums;        // of that epoch; the second is the baseline's
-  std::vector<EpochMetrics> history;   // one entry per finished epoch
-  std::string archive;                 // what torch serialised
+  std::int64_t epoch = 0;             // epochs finished
+  std::int64_t batch = 0;             // batches of the next epoch that are finished
+  std::array<StepSums, 2> sums;       // of that epoch; the second is the baseline's
+  std::vector<EpochMetrics> history;  // one entry per finished epoch
+  std::string archive;                // what torch serialised
 };
 
 std::filesystem::path checkpoint_path(const std::filesystem::path& folder);
@@ -34,8 +34,8 @@ std::filesystem::path previous_checkpoint_path(const std::filesystem::path& fold
 /// that it is good. Throws Error (kIo); the files that were there are then still there, and the text says so.
 void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& checkpoint, bool keep_current);
 
-/// Throws Error (kBadFile) when the file is missing, foreign, truncated or damaged; the text names the previous
-/// checkpoint of the folder if that one is good.
+/// Throws Error (kBadFile) when the file is missing, foreign, truncated or damaged; the text names the
+/// previous checkpoint of the folder if that one is good.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
 }  // namespace cenote::network

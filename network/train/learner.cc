@@ -20,7 +20,8 @@ constexpr std::int64_t kEvaluationBatch = 64;
 }  // namespace
 
 Learner::Learner(const NetworkSpec& spec, Engine engine, double lr)
-    : network_(build_network(spec, engine)), optimiser_(network_->parameters(), torch::optim::AdamOptions(lr)) {}
+    : network_(build_network(spec, engine)),
+      optimiser_(network_->parameters(), torch::optim::AdamOptions(lr)) {}
 
 void Learner::copy_weights(const Learner& other) {
   const torch::NoGradGuard no_grad;
@@ -58,7 +59,8 @@ Evaluation Learner::evaluate(const Images& images, const std::function<bool()>& 
     std::iota(indices.begin(), indices.end(), begin);
     const Batch batch = make_batch(images, indices);
     const torch::Tensor scores = network_->forward(batch.images);
-    result.loss += functional::cross_entropy(scores, batch.labels, functional::CrossEntropyFuncOptions().reduction(torch::kSum))
+    result.loss += functional::cross_entropy(scores, batch.labels,
+                                             functional::CrossEntropyFuncOptions().reduction(torch::kSum))
                        .item<double>();
     correct += scores.argmax(1).eq(batch.labels).sum().item<std::int64_t>();
   }

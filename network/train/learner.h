@@ -18,8 +18,8 @@
 namespace cenote::network {
 
 struct Evaluation {
-  double loss = 0;      // mean per image
-  double accuracy = 0;  // 0 to 1
+  double loss = 0;       // mean per image
+  double accuracy = 0;   // 0 to 1
   bool complete = true;  // false: `stop` said so
 };
 

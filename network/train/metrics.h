@@ -9,9 +9,9 @@ struct EpochMetrics {
   std::int64_t epoch = 0;  // from 1
   double training_loss = 0;
   double validation_loss = 0;
-  double validation_accuracy = 0;  // 0 to 1
-  double images_per_second = 0;    // of the training steps
-  double baseline_images_per_second = 0;      // 0 without a baseline
+  double validation_accuracy = 0;         // 0 to 1
+  double images_per_second = 0;           // of the training steps
+  double baseline_images_per_second = 0;  // 0 without a baseline
   double baseline_validation_accuracy = 0;
 };
 

@@ -42,9 +42,11 @@ std::string progress_text(const std::string& label, std::int64_t first, std::int
   }
   text += fmt::format(" {:3.0f}%  {}/{} images", fraction * 100, done, total);
   if (rate > 0) {
-    text += fmt::format("  {:.0f} images/s  ETA {}", rate, time_text(static_cast<double>(total - done) / rate));
+    text +=
+        fmt::format("  {:.0f} images/s  ETA {}", rate, time_text(static_cast<double>(total - done) / rate));
   }
-  if (static_cast<int>(text.size()) >= columns) text.resize(static_cast<std::size_t>(std::max(columns - 1, 0)));
+  if (static_cast<int>(text.size()) >= columns)
+    text.resize(static_cast<std::size_t>(std::max(columns - 1, 0)));
   return text;
 }
 

@@ -40,7 +40,8 @@ fs::path create_run_folder(const fs::path& out, const std::string& data) {
   const bool empty = fs::is_empty(out, error);
   if (error) fail(ErrorCode::kIo, "cannot read the folder {}: {}", out.string(), error.message());
   if (!empty) {
-    fail(ErrorCode::kInvalidArgument, "[train] --out {} is not empty; name a new folder, or continue the run in it with --resume {}",
+    fail(ErrorCode::kInvalidArgument,
+         "[train] --out {} is not empty; name a new folder, or continue the run in it with --resume {}",
          out.string(), out.string());
   }
   return out;
@@ -50,7 +51,8 @@ ResumePoint find_resume_point(const fs::path& path) {
   std::error_code error;
   if (fs::is_directory(path, error)) return {path, checkpoint_path(path)};
   if (fs::exists(path, error)) return {path.has_parent_path() ? path.parent_path() : fs::path("."), path};
-  fail(ErrorCode::kInvalidArgument, "[train] --resume {}: there is no such run folder or checkpoint", path.string());
+  fail(ErrorCode::kInvalidArgument, "[train] --resume {}: there is no such run folder or checkpoint",
+       path.string());
 }
 
 void write_metrics(const fs::path& folder, const std::vector<EpochMetrics>& history) {
@@ -58,9 +60,9 @@ void write_metrics(const fs::path& folder, const std::vector<EpochMetrics>& hist
       "epoch,training_loss,validation_loss,validation_accuracy,images_per_second,baseline_images_per_second,"
       "baseline_validation_accuracy\n";
   for (const EpochMetrics& m : history) {
-    csv += fmt::format("{},{:.6f},{:.6f},{:.6f},{:.1f},{:.1f},{:.6f}\n", m.epoch, m.training_loss, m.validation_loss,
-                       m.validation_accuracy, m.images_per_second, m.baseline_images_per_second,
-                       m.baseline_validation_accuracy);
+    csv += fmt::format("{},{:.6f},{:.6f},{:.6f},{:.1f},{:.1f},{:.6f}\n", m.epoch, m.training_loss,
+                       m.validation_loss, m.validation_accuracy, m.images_per_second,
+                       m.baseline_images_per_second, m.baseline_validation_accuracy);
   }
   write_file_atomically(folder / "metrics.csv", {csv});
 }

@@ -9,8 +9,8 @@
 
 namespace cenote::network {
 
-/// Creates the folder of a new run: `out`, which must not exist or be empty, or runs/DATA-1, -2, ... when `out`
-/// is empty. Throws Error: kInvalidArgument when `out` holds something, kIo when the system refuses.
+/// Creates the folder of a new run: `out`, which must not exist or be empty, or runs/DATA-1, -2, ... when
+/// `out` is empty. Throws Error: kInvalidArgument when `out` holds something, kIo when the system refuses.
 std::filesystem::path create_run_folder(const std::filesystem::path& out, const std::string& data);
 
 /// A run to continue: its folder and the checkpoint to start from.

@@ -17,7 +17,8 @@ void require_range(const char* option, std::int64_t value, std::int64_t low, std
 
 void require_one_of(const char* option, const std::string& value, const std::vector<std::string>& names) {
   if (std::find(names.begin(), names.end(), value) == names.end()) {
-    fail(ErrorCode::kInvalidArgument, "[train] --{} must be one of {}, got '{}'", option, fmt::join(names, ", "), value);
+    fail(ErrorCode::kInvalidArgument, "[train] --{} must be one of {}, got '{}'", option,
+         fmt::join(names, ", "), value);
   }
 }
 
@@ -79,14 +80,16 @@ TrainSettings resume_settings(const TrainSettings& saved, const TrainSettings& a
   std::vector<std::string> conflicts;
   for (const std::string& name : given) {
     if (free.count(name) == 0 && was.contains(name) && was[name] != wanted[name]) {
-      conflicts.push_back(fmt::format("--{} {} (the run has {})", name, wanted[name].dump(), was[name].dump()));
+      conflicts.push_back(
+          fmt::format("--{} {} (the run has {})", name, wanted[name].dump(), was[name].dump()));
     }
   }
   if (!conflicts.empty()) {
-    fail(ErrorCode::kInvalidArgument,
-         "[train] --resume continues a run with its own settings; only --epochs, --threads and --data-dir may "
-         "change, got {}",
-         fmt::join(conflicts, ", "));
+    fail(
+        ErrorCode::kInvalidArgument,
+        "[train] --resume continues a run with its own settings; only --epochs, --threads and --data-dir may "
+        "change, got {}",
+        fmt::join(conflicts, ", "));
   }
   TrainSettings settings = saved;
   if (given.count("epochs") != 0) settings.epochs = asked.epochs;

@@ -33,6 +33,7 @@ TrainSettings settings_from_json(const nlohmann::json& json);
 /// The settings to continue a run with: those it was `saved` with, except that `asked` may change epochs,
 /// threads and data-dir if `given` holds that name. Throws Error (kInvalidArgument) when another option was
 /// given with a different value, since the run would no longer be what its folder says.
-TrainSettings resume_settings(const TrainSettings& saved, const TrainSettings& asked, const std::set<std::string>& given);
+TrainSettings resume_settings(const TrainSettings& saved, const TrainSettings& asked,
+                              const std::set<std::string>& given);
 
 }  // namespace cenote::network

@@ -61,7 +61,7 @@ class Run {
   std::vector<HeadCost> heads_;
   std::vector<Learner> learners_;  // ours, then the baseline if there is one
   Checkpoint state_;
-  std::int64_t batches_ = 0;  // per epoch
+  std::int64_t batches_ = 0;      // per epoch
   bool current_is_good_ = false;  // checkpoint.pt is ours or was read
   bool told_about_curves_ = false;
 };
@@ -95,15 +95,16 @@ Run::Run(const TrainSettings& settings, const Dataset& dataset, const fs::path& 
   state_.data_fingerprint = fingerprint(dataset_);
   if (start) {
     if (start->checkpoint.data_fingerprint != state_.data_fingerprint) {
-      fail(ErrorCode::kInvalidArgument, "[train] the images in {} are not those that the run was started with",
-           dataset_.folder);
+      fail(ErrorCode::kInvalidArgument,
+           "[train] the images in {} are not those that the run was started with", dataset_.folder);
     }
     state_ = start->checkpoint;
     restore(state_.archive);
     current_is_good_ = start->is_current;
   }
   state_.settings = settings_;
-  if (state_.batch > batches_) fail(ErrorCode::kBadFile, "[train] the checkpoint is beyond the end of its epoch");
+  if (state_.batch > batches_)
+    fail(ErrorCode::kBadFile, "[train] the checkpoint is beyond the end of its epoch");
 }
 
 template <class... Args>
@@ -117,8 +118,8 @@ void Run::print(fmt::format_string<Args...> format, Args&&... args) {
 void Run::introduce() {
   if (!dataset_.notice.empty()) print("{}", dataset_.notice);
   print("Data: {}, {} training and {} validation images of {}x{}x{}, {} classes, from {}", dataset_.name,
-        dataset_.train.count, dataset_.validation.count, spec_.channels, spec_.height, spec_.width, spec_.classes,
-        dataset_.folder);
+        dataset_.train.count, dataset_.validation.count, spec_.channels, spec_.height, spec_.width,
+        spec_.classes, dataset_.folder);
   std::vector<std::string> names;
   for (const LayerCost& layer : layers_) names.push_back(layer.kind);
   print("Network: {}; {} parameters", fmt::join(names, " - "), total_cost(layers_).parameters);
@@ -195,12 +196,14 @@ bool Run::finish_epoch() {
 }
 
 void Run::print_epoch(const EpochMetrics& m) {
-  print("Epoch [{}/{}], Training Loss: {:.4f}, Validation Loss: {:.4f}, Validation Accuracy: {:.2f}%", m.epoch,
-        settings_.epochs, m.training_loss, m.validation_loss, m.validation_accuracy * 100);
+  print("Epoch [{}/{}], Training Loss: {:.4f}, Validation Loss: {:.4f}, Validation Accuracy: {:.2f}%",
+        m.epoch, settings_.epochs, m.training_loss, m.validation_loss, m.validation_accuracy * 100);
   if (m.baseline_images_per_second > 0) {
-    print("Speed: {:.0f} images/s with cenote, {:.0f} images/s in plain torch modules (ratio {:.3f}); plain torch reached {:.2f}%",
-          m.images_per_second, m.baseline_images_per_second, m.images_per_second / m.baseline_images_per_second,
-          m.baseline_validation_accuracy * 100);
+    print(
+        "Speed: {:.0f} images/s with cenote, {:.0f} images/s in plain torch modules (ratio {:.3f}); plain "
+        "torch reached {:.2f}%",
+        m.images_per_second, m.baseline_images_per_second, m.images_per_second / m.baseline_images_per_second,
+        m.baseline_validation_accuracy * 100);
   }
 }
 
@@ -232,7 +235,8 @@ void Run::restore(const std::string& bytes) {
     archive.read("generator", generator);
     at::Generator(at::detail::getDefaultCPUGenerator()).set_state(generator);
   } catch (const c10::Error& error) {
-    fail(ErrorCode::kBadFile, "[train] torch cannot read the checkpoint: {}", std::string(error.what_without_backtrace()));
+    fail(ErrorCode::kBadFile, "[train] torch cannot read the checkpoint: {}",
+         std::string(error.what_without_backtrace()));
   }
 }
 

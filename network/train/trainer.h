@@ -32,10 +32,11 @@ struct TrainOutcome {
   std::vector<EpochMetrics> history;
 };
 
-/// Trains until settings.epochs epochs are done, counting those of `start`, and keeps `folder` up to date after
-/// each: checkpoint first, then metrics.csv, curves.svg and index.html. The result depends on settings (threads
-/// among them) and data only, not on how often the run was stopped and continued.
-/// `dataset` is what load_dataset gives for the settings. Throws Error on bad settings, on a damaged or foreign checkpoint, and when a file cannot be written.
+/// Trains until settings.epochs epochs are done, counting those of `start`, and keeps `folder` up to date
+/// after each: checkpoint first, then metrics.csv, curves.svg and index.html. The result depends on settings
+/// (threads among them) and data only, not on how often the run was stopped and continued. `dataset` is what
+/// load_dataset gives for the settings. Throws Error on bad settings, on a damaged or foreign checkpoint, and
+/// when a file cannot be written.
 TrainOutcome train(const TrainSettings& settings, const Dataset& dataset, const std::filesystem::path& folder,
                    const std::optional<TrainStart>& start, const TrainConsole& console);
 

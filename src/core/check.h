@@ -27,11 +27,13 @@ void require(bool holds, std::string_view op, const Parts&... parts) {
 
 inline std::int64_t checked_add(std::int64_t a, std::int64_t b, std::string_view op, std::string_view what) {
   std::int64_t sum = 0;
-  if (__builtin_add_overflow(a, b, &sum)) fail(ErrorCode::kOverflow, op, what, " overflows 64 bits: ", a, " + ", b);
+  if (__builtin_add_overflow(a, b, &sum))
+    fail(ErrorCode::kOverflow, op, what, " overflows 64 bits: ", a, " + ", b);
   return sum;
 }
 
-inline std::int64_t checked_multiply(std::int64_t a, std::int64_t b, std::string_view op, std::string_view what) {
+inline std::int64_t checked_multiply(std::int64_t a, std::int64_t b, std::string_view op,
+                                     std::string_view what) {
   std::int64_t product = 0;
   if (__builtin_mul_overflow(a, b, &product)) {
     fail(ErrorCode::kOverflow, op, what, " overflows 64 bits: ", a, " * ", b);

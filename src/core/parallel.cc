@@ -31,7 +31,8 @@ std::atomic<int>& thread_count() {
 }
 
 /// Equal shares, one per thread.
-void default_parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, ParallelBody body, void* context) {
+void default_parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, ParallelBody body,
+                          void* context) {
   const std::int64_t total = end - begin;
   const std::int64_t shares =
       std::clamp<std::int64_t>(total / std::max<std::int64_t>(grain, 1), 1, thread_count().load());

@@ -25,13 +25,14 @@ std::shared_ptr<void> allocate(std::int64_t elements, DType dtype) {
 
 /// Elements from the first to one past the last that the strides reach.
 std::int64_t span_of(const Dims& sizes, const Dims& strides) {
-  require(sizes.size() == strides.size(), "Tensor", "strides must have one value per size, got ", strides.size(),
-          " for ", sizes.size());
+  require(sizes.size() == strides.size(), "Tensor", "strides must have one value per size, got ",
+          strides.size(), " for ", sizes.size());
   if (element_count(sizes) == 0) return 0;
   std::int64_t last = 0;
   for (int axis = 0; axis < sizes.size(); ++axis) {
     require(strides[axis] >= 0, "Tensor", "strides[", axis, "] must be >= 0, got ", strides[axis]);
-    last = checked_add(last, checked_multiply(sizes[axis] - 1, strides[axis], "Tensor", "extent"), "Tensor", "extent");
+    last = checked_add(last, checked_multiply(sizes[axis] - 1, strides[axis], "Tensor", "extent"), "Tensor",
+                       "extent");
   }
   return checked_add(last, 1, "Tensor", "extent");
 }
@@ -40,22 +41,32 @@ std::int64_t span_of(const Dims& sizes, const Dims& strides) {
 
 std::size_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return 4;
-    case DType::f64: return 8;
-    case DType::i64: return 8;
-    case DType::u8: return 1;
-    case DType::u16: return 2;
+    case DType::f32:
+      return 4;
+    case DType::f64:
+      return 8;
+    case DType::i64:
+      return 8;
+    case DType::u8:
+      return 1;
+    case DType::u16:
+      return 2;
   }
   fail(ErrorCode::kInvalidArgument, "size_of", "dtype must be a DType, got ", static_cast<int>(dtype));
 }
 
 const char* name_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "f32";
-    case DType::f64: return "f64";
-    case DType::i64: return "i64";
-    case DType::u8: return "u8";
-    case DType::u16: return "u16";
+    case DType::f32:
+      return "f32";
+    case DType::f64:
+      return "f64";
+    case DType::i64:
+      return "i64";
+    case DType::u8:
+      return "u8";
+    case DType::u16:
+      return "u16";
   }
   fail(ErrorCode::kInvalidArgument, "name_of", "dtype must be a DType, got ", static_cast<int>(dtype));
 }
@@ -91,7 +102,8 @@ std::int64_t element_count(const Dims& sizes) {
     empty = empty || sizes[axis] == 0;
   }
   if (empty) return 0;
-  for (const std::int64_t size : sizes) count = checked_multiply(count, size, "element_count", "number of elements");
+  for (const std::int64_t size : sizes)
+    count = checked_multiply(count, size, "element_count", "number of elements");
   return count;
 }
 
@@ -100,12 +112,13 @@ Dims dense_strides(const Dims& sizes, Layout layout, int channel_axis) {
   std::int64_t next = 1;
   const auto place = [&](int axis) {
     strides[axis] = next;
-    next = checked_multiply(next, std::max<std::int64_t>(sizes[axis], 1), "dense_strides", "number of elements");
+    next =
+        checked_multiply(next, std::max<std::int64_t>(sizes[axis], 1), "dense_strides", "number of elements");
   };
   const bool channels_last = layout == Layout::kChannelsLast;
   if (channels_last) {
-    require(channel_axis >= 0 && channel_axis < sizes.size(), "dense_strides", "channel_axis must name one of ",
-            sizes.size(), " dimensions, got ", channel_axis);
+    require(channel_axis >= 0 && channel_axis < sizes.size(), "dense_strides",
+            "channel_axis must name one of ", sizes.size(), " dimensions, got ", channel_axis);
     place(channel_axis);
   }
   for (int axis = sizes.size() - 1; axis >= 0; --axis) {
@@ -121,8 +134,8 @@ Tensor::Tensor(DType dtype, const Dims& sizes, const Dims& strides)
     : storage_(allocate(span_of(sizes, strides), dtype)), view_(storage_.get(), dtype, sizes, strides) {}
 
 void Tensor::require_dtype(DType expected) const {
-  require(view_.dtype == expected, "Tensor", "data<T>() must match the dtype ", name_of(view_.dtype), ", got ",
-          name_of(expected));
+  require(view_.dtype == expected, "Tensor", "data<T>() must match the dtype ", name_of(view_.dtype),
+          ", got ", name_of(expected));
 }
 
 }  // namespace cenote

@@ -5,14 +5,13 @@
 #include "cpu/highway_targets.h"
 #include "hwy/foreach_target.h"
 // Highway wants its own header after foreach_target.h, and ours after that.
-#include "hwy/highway.h"
-
 #include "backend.h"
 #include "core/parallel.h"
 #include "cpu/channels_last_backward-inl.h"
 #include "cpu/layout.h"
 #include "cpu/scatter.h"
 #include "cpu/segments-inl.h"
+#include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
@@ -31,7 +30,8 @@ bool fits_keys(const Axes& axes) {
 /// Windows this narrow leave most lanes of a vector empty.
 template <class T>
 bool narrow_windows(const Axis& w) {
-  return w.kernel() < 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>())) && w.in() <= kTilePositions;
+  return w.kernel() < 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>())) &&
+         w.in() <= kTilePositions;
 }
 
 /// Rows of narrow windows: finish(at, ow, reduced) stores an output.
@@ -66,9 +66,10 @@ void ForEachNarrowWindow(const ConstTensor5& x, const Tensor5& y, const Axes& ax
 
 template <bool kUnit, class T>
 void NarrowMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
-  ForEachNarrowWindow<MaxReduction, kUnit, T>(x, y, axes, [&](const Cursor& at, std::int64_t ow, T reduced) HWY_ATTR {
-    row_of<T>(y, at[0], at[1], at[2], at[3])[ow * y.stride[4]] = reduced;
-  });
+  ForEachNarrowWindow<MaxReduction, kUnit, T>(
+      x, y, axes, [&](const Cursor& at, std::int64_t ow, T reduced) HWY_ATTR {
+        row_of<T>(y, at[0], at[1], at[2], at[3])[ow * y.stride[4]] = reduced;
+      });
 }
 
 /// Elements in the window of an output.
@@ -81,10 +82,11 @@ auto count_of_output(const Axes& axes) {
 template <bool kUnit, class T>
 void NarrowAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
   const auto count = count_of_output(axes);
-  ForEachNarrowWindow<SumReduction, kUnit, T>(x, y, axes, [&](const Cursor& at, std::int64_t ow, T reduced) HWY_ATTR {
-    const T divisor = static_cast<T>(count(at[2], at[3], ow));
-    row_of<T>(y, at[0], at[1], at[2], at[3])[ow * y.stride[4]] = reduced / divisor;
-  });
+  ForEachNarrowWindow<SumReduction, kUnit, T>(
+      x, y, axes, [&](const Cursor& at, std::int64_t ow, T reduced) HWY_ATTR {
+        const T divisor = static_cast<T>(count(at[2], at[3], ow));
+        row_of<T>(y, at[0], at[1], at[2], at[3])[ow * y.stride[4]] = reduced / divisor;
+      });
 }
 
 template <class T>
@@ -149,7 +151,8 @@ constexpr AdaptiveBackend kTable{
       return x.dtype == DType::f32 ? Avg<float>(y, x) : Avg<double>(y, x);
     },
     [](const Tensor5& grad_x, const ConstTensor5& grad_y) {
-      return grad_x.dtype == DType::f32 ? AvgBackward<float>(grad_x, grad_y) : AvgBackward<double>(grad_x, grad_y);
+      return grad_x.dtype == DType::f32 ? AvgBackward<float>(grad_x, grad_y)
+                                        : AvgBackward<double>(grad_x, grad_y);
     },
 };
 

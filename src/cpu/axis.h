@@ -94,7 +94,8 @@ class Axis {
     }
     const std::int64_t shifted = t + window_.padding_begin;
     const std::int64_t before = shifted - window_.dilation * (window_.kernel - 1);
-    return {before <= 0 ? 0 : ceil_divide(before, window_.stride), std::min(out_ - 1, shifted / window_.stride)};
+    return {before <= 0 ? 0 : ceil_divide(before, window_.stride),
+            std::min(out_ - 1, shifted / window_.stride)};
   }
 
   /// The tap through which output o (one of readers(t)) reads t, or -1 where the dilation steps over it.

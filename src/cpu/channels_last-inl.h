@@ -83,7 +83,8 @@ HWY_INLINE void ReducePixel(const PixelTaps<T>& taps, std::int64_t channels, con
 
 /// The maximum and its tap, by the definition: row-major order, strictly greater or NaN. There is an element.
 template <class T, class Key>
-HWY_INLINE void MaxPixelWithKeys(const PixelTaps<T>& taps, std::int64_t channels, const RowSink<T>& values, Key* keys) {
+HWY_INLINE void MaxPixelWithKeys(const PixelTaps<T>& taps, std::int64_t channels, const RowSink<T>& values,
+                                 Key* keys) {
   const hn::ScalableTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -125,8 +126,9 @@ void ForEachPixel(const ConstTensor5& x, const Tensor5& y, const Axes& axes, con
       const std::int64_t last = std::min(w.out(), (at[3] + 1) * kPixelTile);
       for (std::int64_t ow = at[3] * kPixelTile; ow < last; ++ow) {
         const Taps columns = w.taps(ow);
-        const PixelTaps<T> taps{rows,          columns.position * x.stride[4], columns.count,
-                                w.dilation() * x.stride[4], columns.first, w.kernel()};
+        const PixelTaps<T> taps{rows,          columns.position * x.stride[4],
+                                columns.count, w.dilation() * x.stride[4],
+                                columns.first, w.kernel()};
         pixel(state, at, ow, taps);
       }
     }
@@ -137,19 +139,20 @@ struct NoState {};
 
 template <class T>
 void ChannelsLastMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
-  ForEachPixel<T>(x, y, axes, [] { return NoState{}; },
-                  [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
-                    const hn::ScalableTag<T> d;
-                    T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
-                    const RowSink<T> sink(to, 1, y.size[1]);
-                    ReducePixel<MaxReduction>(taps, x.size[1], [&](std::int64_t c, VecOf<decltype(d)> v) HWY_ATTR {
-                      sink.store(d, c, v);
-                    });
-                  });
+  ForEachPixel<T>(
+      x, y, axes, [] { return NoState{}; },
+      [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
+        const hn::ScalableTag<T> d;
+        T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
+        const RowSink<T> sink(to, 1, y.size[1]);
+        ReducePixel<MaxReduction>(
+            taps, x.size[1], [&](std::int64_t c, VecOf<decltype(d)> v) HWY_ATTR { sink.store(d, c, v); });
+      });
 }
 
 template <class T>
-void ChannelsLastMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5& indices, const Axes& axes) {
+void ChannelsLastMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5& indices,
+                                const Axes& axes) {
   using Key = hwy::MakeSigned<T>;
   const std::int64_t channels = x.size[1];
   const RecordWriter record(indices, x.size, axes);
@@ -159,31 +162,33 @@ void ChannelsLastMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const T
     return keys;
   };
   ForEachPixel<T>(x, y, axes, make_state,
-                  [&](Scratch<Key>& keys, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
-                    T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
-                    if (taps.rows.count() == 0 || taps.count == 0) {
-                      std::fill(to, to + channels, MaxReduction::identity<T>());
-                      std::fill(keys.get(), keys.get() + channels, kNoKey<Key>);
-                    } else {
-                      MaxPixelWithKeys(taps, channels, RowSink<T>(to, 1, channels), keys.get());
-                    }
-                    record.store_channels(keys.get(), kNoKey<Key>, channels, at[0], at[1], at[2], ow);
-                  });
+                  [&](Scratch<Key>& keys, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps)
+                      HWY_ATTR {
+                        T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
+                        if (taps.rows.count() == 0 || taps.count == 0) {
+                          std::fill(to, to + channels, MaxReduction::identity<T>());
+                          std::fill(keys.get(), keys.get() + channels, kNoKey<Key>);
+                        } else {
+                          MaxPixelWithKeys(taps, channels, RowSink<T>(to, 1, channels), keys.get());
+                        }
+                        record.store_channels(keys.get(), kNoKey<Key>, channels, at[0], at[1], at[2], ow);
+                      });
 }
 
 /// divide(od, oh, ow) is the divisor of an output.
 template <class T, class Divide>
 void ChannelsLastAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Divide& divide) {
-  ForEachPixel<T>(x, y, axes, [] { return NoState{}; },
-                  [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
-                    const hn::ScalableTag<T> d;
-                    const auto divisor = hn::Set(d, static_cast<T>(divide(at[1], at[2], ow)));
-                    T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
-                    const RowSink<T> sink(to, 1, y.size[1]);
-                    ReducePixel<SumReduction>(taps, x.size[1], [&](std::int64_t c, VecOf<decltype(d)> v) HWY_ATTR {
-                      sink.store(d, c, hn::Div(v, divisor));
-                    });
-                  });
+  ForEachPixel<T>(
+      x, y, axes, [] { return NoState{}; },
+      [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
+        const hn::ScalableTag<T> d;
+        const auto divisor = hn::Set(d, static_cast<T>(divide(at[1], at[2], ow)));
+        T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
+        const RowSink<T> sink(to, 1, y.size[1]);
+        ReducePixel<SumReduction>(taps, x.size[1], [&](std::int64_t c, VecOf<decltype(d)> v) HWY_ATTR {
+          sink.store(d, c, hn::Div(v, divisor));
+        });
+      });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -159,9 +159,10 @@ void ChannelsLastAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, 
   };
   ForEachGradPixel<T, Reader>(grad_x, axes, add, [&](const std::vector<Reader>& list, T* to) HWY_ATTR {
     const hn::ScalableTag<T> d;
-    SumReaders(list, grad_x.size[1], to, [&](const Reader& reader, std::int64_t c, std::size_t part) HWY_ATTR {
-      return hn::Mul(hn::Set(d, reader.scale), LoadLanes<true>(d, reader.grads + c, 1, part));
-    });
+    SumReaders(list, grad_x.size[1], to,
+               [&](const Reader& reader, std::int64_t c, std::size_t part) HWY_ATTR {
+                 return hn::Mul(hn::Set(d, reader.scale), LoadLanes<true>(d, reader.grads + c, 1, part));
+               });
   });
 }
 

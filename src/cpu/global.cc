@@ -6,13 +6,12 @@
 #include "cpu/highway_targets.h"
 #include "hwy/foreach_target.h"
 // Highway wants its own header after foreach_target.h, and ours after that.
-#include "hwy/highway.h"
-
 #include "backend.h"
 #include "core/parallel.h"
 #include "cpu/layout.h"
 #include "cpu/scatter.h"
 #include "cpu/segments-inl.h"
+#include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
@@ -50,7 +49,8 @@ constexpr std::int64_t kPixelBlock = 256;
 
 /// Adds (or maximises) `count` pixels of `channels` channels into acc.
 template <class Reduction, class T>
-HWY_NOINLINE void ReducePixels(const T* from, std::int64_t step, std::int64_t count, std::int64_t channels, T* acc) {
+HWY_NOINLINE void ReducePixels(const T* from, std::int64_t step, std::int64_t count, std::int64_t channels,
+                               T* acc) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   for (std::int64_t c = 0; c < channels;) {
@@ -116,29 +116,30 @@ void ForEachPixelBlock(const ConstTensor5& x, std::int64_t n, std::int64_t c, co
 template <class T>
 void ChannelsLastGlobalAvg(const Tensor5& y, const ConstTensor5& x) {
   const auto count = static_cast<double>(positions_of(x.size));
-  ForEachChannelBlock<T>(x, [&](std::int64_t n, std::int64_t c, std::int64_t channels, T* acc, double* total)
-                                HWY_ATTR {
-    std::fill(total, total + channels, 0.0);
-    ForEachPixelBlock<T>(x, n, c, [&](const T* from, std::int64_t pixels) HWY_ATTR {
-      std::fill(acc, acc + channels, T{0});
-      ReducePixels<SumReduction>(from, x.stride[4], pixels, channels, acc);
-      for (std::int64_t i = 0; i < channels; ++i) total[i] += static_cast<double>(acc[i]);
-    });
-    T* const to = plane_of<T>(y, n, c);
-    for (std::int64_t i = 0; i < channels; ++i) to[i * y.stride[1]] = static_cast<T>(total[i] / count);
-  });
+  ForEachChannelBlock<T>(
+      x, [&](std::int64_t n, std::int64_t c, std::int64_t channels, T* acc, double* total) HWY_ATTR {
+        std::fill(total, total + channels, 0.0);
+        ForEachPixelBlock<T>(x, n, c, [&](const T* from, std::int64_t pixels) HWY_ATTR {
+          std::fill(acc, acc + channels, T{0});
+          ReducePixels<SumReduction>(from, x.stride[4], pixels, channels, acc);
+          for (std::int64_t i = 0; i < channels; ++i) total[i] += static_cast<double>(acc[i]);
+        });
+        T* const to = plane_of<T>(y, n, c);
+        for (std::int64_t i = 0; i < channels; ++i) to[i * y.stride[1]] = static_cast<T>(total[i] / count);
+      });
 }
 
 template <class T>
 void ChannelsLastGlobalMax(const Tensor5& y, const ConstTensor5& x) {
-  ForEachChannelBlock<T>(x, [&](std::int64_t n, std::int64_t c, std::int64_t channels, T* acc, double*) HWY_ATTR {
-    std::fill(acc, acc + channels, MaxReduction::identity<T>());
-    ForEachPixelBlock<T>(x, n, c, [&](const T* from, std::int64_t pixels) HWY_ATTR {
-      ReducePixels<MaxReduction>(from, x.stride[4], pixels, channels, acc);
-    });
-    T* const to = plane_of<T>(y, n, c);
-    for (std::int64_t i = 0; i < channels; ++i) to[i * y.stride[1]] = acc[i];
-  });
+  ForEachChannelBlock<T>(
+      x, [&](std::int64_t n, std::int64_t c, std::int64_t channels, T* acc, double*) HWY_ATTR {
+        std::fill(acc, acc + channels, MaxReduction::identity<T>());
+        ForEachPixelBlock<T>(x, n, c, [&](const T* from, std::int64_t pixels) HWY_ATTR {
+          ReducePixels<MaxReduction>(from, x.stride[4], pixels, channels, acc);
+        });
+        T* const to = plane_of<T>(y, n, c);
+        for (std::int64_t i = 0; i < channels; ++i) to[i * y.stride[1]] = acc[i];
+      });
 }
 
 template <class T>
@@ -154,7 +155,8 @@ void Avg(const Tensor5& y, const ConstTensor5& x) {
   const ConstTensor5 joined = join_rows(x);
   if (channels_last(x, x)) return ChannelsLastGlobalAvg<T>(y, joined);
   const std::int64_t count = positions_of(x.size);
-  SegmentAvg<T>(joined, y, global_axes(joined.size), [&](std::int64_t, std::int64_t, std::int64_t) { return count; });
+  SegmentAvg<T>(joined, y, global_axes(joined.size),
+                [&](std::int64_t, std::int64_t, std::int64_t) { return count; });
 }
 
 template <class T>
@@ -172,22 +174,26 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y) {
   const std::int64_t channels = to.size[1];
   // One unit is a row of one channel, or of all channels.
   const Cursor::Index units{to.size[0], over_channels ? 1 : channels, to.size[2], to.size[3], 1};
-  const std::int64_t row_bytes = static_cast<std::int64_t>(sizeof(T)) * to.size[4] * (over_channels ? channels : 1);
-  parallel_for(Cursor::total(units), row_grain(row_bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    Scratch<T> shares;
-    shares.resize(static_cast<std::size_t>(over_channels ? channels : 1));
-    Cursor at(units, begin);
-    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      const T* const grads = plane_of<const T>(grad_y, at[0], at[1]);
-      T* row = row_of<T>(to, at[0], at[1], at[2], at[3]);
-      if (!over_channels) {
-        fill_row(row, to.stride[4], to.size[4], *grads / count);
-        continue;
-      }
-      for (std::int64_t c = 0; c < channels; ++c) shares.get()[c] = grads[c * grad_y.stride[1]] / count;
-      for (std::int64_t w = 0; w < to.size[4]; ++w, row += to.stride[4]) std::copy_n(shares.get(), channels, row);
-    }
-  });
+  const std::int64_t row_bytes =
+      static_cast<std::int64_t>(sizeof(T)) * to.size[4] * (over_channels ? channels : 1);
+  parallel_for(Cursor::total(units), row_grain(row_bytes),
+               [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                 Scratch<T> shares;
+                 shares.resize(static_cast<std::size_t>(over_channels ? channels : 1));
+                 Cursor at(units, begin);
+                 for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+                   const T* const grads = plane_of<const T>(grad_y, at[0], at[1]);
+                   T* row = row_of<T>(to, at[0], at[1], at[2], at[3]);
+                   if (!over_channels) {
+                     fill_row(row, to.stride[4], to.size[4], *grads / count);
+                     continue;
+                   }
+                   for (std::int64_t c = 0; c < channels; ++c)
+                     shares.get()[c] = grads[c * grad_y.stride[1]] / count;
+                   for (std::int64_t w = 0; w < to.size[4]; ++w, row += to.stride[4])
+                     std::copy_n(shares.get(), channels, row);
+                 }
+               });
 }
 
 constexpr GlobalBackend kTable{
@@ -202,7 +208,8 @@ constexpr GlobalBackend kTable{
       return x.dtype == DType::f32 ? Avg<float>(y, x) : Avg<double>(y, x);
     },
     [](const Tensor5& grad_x, const ConstTensor5& grad_y) {
-      return grad_x.dtype == DType::f32 ? AvgBackward<float>(grad_x, grad_y) : AvgBackward<double>(grad_x, grad_y);
+      return grad_x.dtype == DType::f32 ? AvgBackward<float>(grad_x, grad_y)
+                                        : AvgBackward<double>(grad_x, grad_y);
     },
 };
 

@@ -18,7 +18,8 @@ bool unit_channels(const Tensor& tensor) {
 /// Vectors over C: where C is the unit-stride dimension of both and W is not.
 template <class A, class B>
 bool channels_last(const A& a, const B& b) {
-  return unit_channels(a) && unit_channels(b) && a.size[1] > 1 && !(unit_columns(a) && unit_columns(b) && a.size[4] > 1);
+  return unit_channels(a) && unit_channels(b) && a.size[1] > 1 &&
+         !(unit_columns(a) && unit_columns(b) && a.size[4] > 1);
 }
 
 }  // namespace cenote::cpu

@@ -73,7 +73,8 @@ class PhaseBuffer {
   void fill(std::int64_t begin, std::int64_t end, T value) const {
     for (int phase = 0; phase < phases_; ++phase) {
       T* const row = data_.get() + phase * pitch_;
-      std::fill(row + (begin - phase + phases_ - 1) / phases_, row + (end - phase + phases_ - 1) / phases_, value);
+      std::fill(row + (begin - phase + phases_ - 1) / phases_, row + (end - phase + phases_ - 1) / phases_,
+                value);
     }
   }
 
@@ -155,7 +156,8 @@ class TapSources {
 
 /// Horizontal pass: emit(m, vector) for each vector of outputs. kTaps is 0, or the number of taps.
 template <class Reduction, int kTaps, bool kGather, class T, class Emit>
-HWY_INLINE void ReduceTaps(const TapSources<T>& sources, std::int64_t outs, std::int64_t stride, const Emit& emit) {
+HWY_INLINE void ReduceTaps(const TapSources<T>& sources, std::int64_t outs, std::int64_t stride,
+                           const Emit& emit) {
   const hn::ScalableTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
   using TI = hn::TFromD<decltype(di)>;
@@ -175,7 +177,8 @@ HWY_INLINE void ReduceTaps(const TapSources<T>& sources, std::int64_t outs, std:
 }
 
 template <class Reduction, class T, class Emit>
-HWY_INLINE void ReduceTapsOfAxis(const TapSources<T>& sources, std::int64_t outs, const Axis& w, const Emit& emit) {
+HWY_INLINE void ReduceTapsOfAxis(const TapSources<T>& sources, std::int64_t outs, const Axis& w,
+                                 const Emit& emit) {
   if (w.stride() > 2) return ReduceTaps<Reduction, 0, true>(sources, outs, w.stride(), emit);
   if (w.kernel() == 2) return ReduceTaps<Reduction, 2, false>(sources, outs, 1, emit);
   if (w.kernel() == 3) return ReduceTaps<Reduction, 3, false>(sources, outs, 1, emit);
@@ -263,7 +266,8 @@ void ForEachReducedRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes
     PhaseBuffer<T> buffer;
     TapSources<T> sources;
     const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
-    buffer.reserve(longest, w.stride() == 2 ? 2 : 1, w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0);
+    buffer.reserve(longest, w.stride() == 2 ? 2 : 1,
+                   w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0);
     sources.set(buffer, w);
     auto state = row.thread_state();
     Cursor at(units, begin);
@@ -285,9 +289,8 @@ struct MaxRow {
     const hn::ScalableTag<T> d;
     T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + tile.first_out * y.stride[4];
     const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], tile.outs);
-    ReduceTapsOfAxis<MaxReduction>(sources, tile.outs, w, [&](std::int64_t m, VecOf<decltype(d)> v) HWY_ATTR {
-      sink.store(d, m, v);
-    });
+    ReduceTapsOfAxis<MaxReduction>(
+        sources, tile.outs, w, [&](std::int64_t m, VecOf<decltype(d)> v) HWY_ATTR { sink.store(d, m, v); });
   }
 
   const Tensor5& y;

@@ -35,7 +35,9 @@ class PhasePlan {
       most_ = std::max(most_, shift);
     }
   }
-  const std::vector<PhaseTap>& taps(std::int64_t phase) const { return phases_[static_cast<std::size_t>(phase)]; }
+  const std::vector<PhaseTap>& taps(std::int64_t phase) const {
+    return phases_[static_cast<std::size_t>(phase)];
+  }
   std::int64_t least_shift() const { return least_; }
   std::int64_t most_shift() const { return most_; }
 
@@ -54,7 +56,8 @@ struct GradTile {
   std::int64_t outs;
 };
 
-inline GradTile make_grad_tile(const PhasePlan& plan, std::int64_t index, std::int64_t per_tile, std::int64_t groups) {
+inline GradTile make_grad_tile(const PhasePlan& plan, std::int64_t index, std::int64_t per_tile,
+                               std::int64_t groups) {
   GradTile tile;
   tile.first = index * per_tile;
   tile.groups = std::min(per_tile, groups - tile.first);
@@ -65,7 +68,8 @@ inline GradTile make_grad_tile(const PhasePlan& plan, std::int64_t index, std::i
 
 /// One output row, widened by zeros to a tile; `convert(from, to, count)` copies the real part.
 template <class To, class Convert>
-void PadRow(const GradTile& tile, std::int64_t out, std::int64_t slack, To outside, To* to, const Convert& convert) {
+void PadRow(const GradTile& tile, std::int64_t out, std::int64_t slack, To outside, To* to,
+            const Convert& convert) {
   const std::int64_t begin = std::clamp<std::int64_t>(-tile.first_out, 0, tile.outs);
   const std::int64_t end = std::clamp<std::int64_t>(out - tile.first_out, begin, tile.outs);
   std::fill(to, to + begin, outside);
@@ -94,8 +98,8 @@ void InterleavePhases(const T* phases, std::int64_t pitch, std::int64_t stride, 
 
 /// Sums the shifted rows of every phase: load(row, o, tap) is the contribution of outputs o .. to tap `tap`.
 template <class T, class Load>
-HWY_INLINE void SumPhases(const PhasePlan& plan, const Axis& w, const GradTile& tile, std::int64_t rows, T* phases,
-                          std::int64_t pitch, T* to, std::int64_t to_stride, const Load& load) {
+HWY_INLINE void SumPhases(const PhasePlan& plan, const Axis& w, const GradTile& tile, std::int64_t rows,
+                          T* phases, std::int64_t pitch, T* to, std::int64_t to_stride, const Load& load) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t stride = w.stride();
@@ -140,7 +144,8 @@ void ForEachGradRow(const Tensor5& grad_x, const Axes& axes, const PhasePlan& pl
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       readers.collect(axes, at[2], at[3]);
       const GradTile tile = make_grad_tile(plan, at[4], per_tile, groups);
-      T* const to = row_of<T>(grad_x, at[0], at[1], at[2], at[3]) + tile.first * w.stride() * grad_x.stride[4];
+      T* const to =
+          row_of<T>(grad_x, at[0], at[1], at[2], at[3]) + tile.first * w.stride() * grad_x.stride[4];
       row(state, at, tile, readers, phases.get(), pitch, to);
     }
   });
@@ -166,7 +171,8 @@ void WidenTaps(const Tap* from, std::int64_t stride, Key* to, std::int64_t count
 }
 
 template <class T, class Tap>
-void PlanarMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps, const Axes& axes) {
+void PlanarMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                       const Axes& axes) {
   using Key = hwy::MakeSigned<T>;
   struct State {
     Scratch<T> grads;
@@ -174,37 +180,40 @@ void PlanarMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
   };
   const Axis& w = axes[2];
   const PhasePlan plan(w);
-  ForEachGradRow<T, State>(grad_x, axes, plan,
-                           [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers,
-                               T* phases, std::int64_t pitch, T* to) HWY_ATTR {
-    const hn::ScalableTag<T> d;
-    const hn::RebindToSigned<decltype(d)> di;
-    constexpr std::int64_t kSlack = PhaseBuffer<T>::kSlack;
-    const std::int64_t length = tile.outs + kSlack;
-    T* const grads = state.grads.resize(static_cast<std::size_t>(length * readers.count()));
-    Key* const keys = state.keys.resize(static_cast<std::size_t>(length * readers.count()));
-    for (std::int64_t i = 0; i < readers.count(); ++i) {
-      const T* const grad_row = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
-      const Tap* const tap_row = row_of<const Tap>(taps, at[0], at[1], readers[i].od, readers[i].oh);
-      PadRow(tile, w.out(), kSlack, T{0}, grads + i * length,
-             [&](std::int64_t from, T* out, std::int64_t count) {
-               CopyStrided(grad_row + from * grad_y.stride[4], grad_y.stride[4], out, count);
-             });
-      PadRow(tile, w.out(), kSlack, Key{-1}, keys + i * length, [&](std::int64_t from, Key* out, std::int64_t count) {
-        WidenTaps(tap_row + from * taps.stride[4], taps.stride[4], out, count);
+  ForEachGradRow<T, State>(
+      grad_x, axes, plan,
+      [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers, T* phases,
+          std::int64_t pitch, T* to) HWY_ATTR {
+        const hn::ScalableTag<T> d;
+        const hn::RebindToSigned<decltype(d)> di;
+        constexpr std::int64_t kSlack = PhaseBuffer<T>::kSlack;
+        const std::int64_t length = tile.outs + kSlack;
+        T* const grads = state.grads.resize(static_cast<std::size_t>(length * readers.count()));
+        Key* const keys = state.keys.resize(static_cast<std::size_t>(length * readers.count()));
+        for (std::int64_t i = 0; i < readers.count(); ++i) {
+          const T* const grad_row = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
+          const Tap* const tap_row = row_of<const Tap>(taps, at[0], at[1], readers[i].od, readers[i].oh);
+          PadRow(tile, w.out(), kSlack, T{0}, grads + i * length,
+                 [&](std::int64_t from, T* out, std::int64_t count) {
+                   CopyStrided(grad_row + from * grad_y.stride[4], grad_y.stride[4], out, count);
+                 });
+          PadRow(tile, w.out(), kSlack, Key{-1}, keys + i * length,
+                 [&](std::int64_t from, Key* out, std::int64_t count) {
+                   WidenTaps(tap_row + from * taps.stride[4], taps.stride[4], out, count);
+                 });
+        }
+        SumPhases(plan, w, tile, readers.count(), phases, pitch, to, grad_x.stride[4],
+                  [&](std::int64_t row, std::int64_t o, std::int64_t tap) HWY_ATTR {
+                    const auto wanted = hn::Set(di, static_cast<Key>(readers[row].tap * w.kernel() + tap));
+                    const auto hit = hn::Eq(hn::LoadU(di, keys + row * length + o), wanted);
+                    return hn::IfThenElseZero(hn::RebindMask(d, hit), hn::LoadU(d, grads + row * length + o));
+                  });
       });
-    }
-    SumPhases(plan, w, tile, readers.count(), phases, pitch, to, grad_x.stride[4],
-              [&](std::int64_t row, std::int64_t o, std::int64_t tap) HWY_ATTR {
-                const auto wanted = hn::Set(di, static_cast<Key>(readers[row].tap * w.kernel() + tap));
-                const auto hit = hn::Eq(hn::LoadU(di, keys + row * length + o), wanted);
-                return hn::IfThenElseZero(hn::RebindMask(d, hit), hn::LoadU(d, grads + row * length + o));
-              });
-  });
 }
 
 template <class T>
-void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes, const Divisor& divisor) {
+void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
+                       const Divisor& divisor) {
   struct State {
     Scratch<T> sums;
     Scratch<T> row;
@@ -212,31 +221,34 @@ void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
   };
   const Axis& w = axes[2];
   const PhasePlan plan(w);
-  ForEachGradRow<T, State>(grad_x, axes, plan,
-                           [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers,
-                               T* phases, std::int64_t pitch, T* to) HWY_ATTR {
-    const hn::ScalableTag<T> d;
-    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-    constexpr std::int64_t kSlack = PhaseBuffer<T>::kSlack;
-    const std::int64_t length = tile.outs + kSlack;
-    T* const sums = state.sums.resize(static_cast<std::size_t>(length));
-    T* const row = state.row.resize(static_cast<std::size_t>(length));
-    std::fill(sums, sums + length, T{0});
-    state.columns.set(w, divisor, tile.first_out, tile.outs);
-    for (std::int64_t i = 0; i < readers.count(); ++i) {
-      const T* const grad_row = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
-      PadRow(tile, w.out(), kSlack, T{0}, row, [&](std::int64_t from, T* out, std::int64_t count) {
-        CopyStrided(grad_row + from * grad_y.stride[4], grad_y.stride[4], out, count);
+  ForEachGradRow<T, State>(
+      grad_x, axes, plan,
+      [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers, T* phases,
+          std::int64_t pitch, T* to) HWY_ATTR {
+        const hn::ScalableTag<T> d;
+        const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+        constexpr std::int64_t kSlack = PhaseBuffer<T>::kSlack;
+        const std::int64_t length = tile.outs + kSlack;
+        T* const sums = state.sums.resize(static_cast<std::size_t>(length));
+        T* const row = state.row.resize(static_cast<std::size_t>(length));
+        std::fill(sums, sums + length, T{0});
+        state.columns.set(w, divisor, tile.first_out, tile.outs);
+        for (std::int64_t i = 0; i < readers.count(); ++i) {
+          const T* const grad_row = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
+          PadRow(tile, w.out(), kSlack, T{0}, row, [&](std::int64_t from, T* out, std::int64_t count) {
+            CopyStrided(grad_row + from * grad_y.stride[4], grad_y.stride[4], out, count);
+          });
+          const auto row_factor = hn::Set(d, row_divisor<T>(axes, divisor, readers[i].od, readers[i].oh));
+          for (std::int64_t o = 0; o < tile.outs; o += lanes) {
+            const auto divisors = hn::Mul(row_factor, hn::LoadU(d, state.columns.get() + o));
+            hn::StoreU(hn::Add(hn::LoadU(d, sums + o), hn::Div(hn::LoadU(d, row + o), divisors)), d,
+                       sums + o);
+          }
+        }
+        SumPhases(plan, w, tile, readers.count() > 0 ? 1 : 0, phases, pitch, to, grad_x.stride[4],
+                  [&](std::int64_t, std::int64_t o, std::int64_t)
+                      HWY_ATTR { return hn::LoadU(d, sums + o); });
       });
-      const auto row_factor = hn::Set(d, row_divisor<T>(axes, divisor, readers[i].od, readers[i].oh));
-      for (std::int64_t o = 0; o < tile.outs; o += lanes) {
-        const auto divisors = hn::Mul(row_factor, hn::LoadU(d, state.columns.get() + o));
-        hn::StoreU(hn::Add(hn::LoadU(d, sums + o), hn::Div(hn::LoadU(d, row + o), divisors)), d, sums + o);
-      }
-    }
-    SumPhases(plan, w, tile, readers.count() > 0 ? 1 : 0, phases, pitch, to, grad_x.stride[4],
-              [&](std::int64_t, std::int64_t o, std::int64_t) HWY_ATTR { return hn::LoadU(d, sums + o); });
-  });
 }
 
 }  // namespace HWY_NAMESPACE

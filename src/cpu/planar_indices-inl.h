@@ -27,8 +27,9 @@ struct Keyed {
 
 /// Reduces one vector of columns; `saw_nan` collects NaN lanes.
 template <bool kUnit, class D, class DI, class T>
-HWY_INLINE Keyed<D, DI> MaxColumns(D d, DI di, const InputRows<T>& rows, std::int64_t offset, std::int64_t stride,
-                                   std::int64_t row_radix, std::size_t part, hn::Mask<D>& saw_nan) {
+HWY_INLINE Keyed<D, DI> MaxColumns(D d, DI di, const InputRows<T>& rows, std::int64_t offset,
+                                   std::int64_t stride, std::int64_t row_radix, std::size_t part,
+                                   hn::Mask<D>& saw_nan) {
   using Key = hn::TFromD<DI>;
   Keyed<D, DI> best{LoadLanes<kUnit>(d, rows.row(0) + offset, stride, part),
                     hn::Set(di, static_cast<Key>(rows.tap(0) * row_radix))};
@@ -38,8 +39,8 @@ HWY_INLINE Keyed<D, DI> MaxColumns(D d, DI di, const InputRows<T>& rows, std::in
     saw_nan = hn::Or(saw_nan, hn::IsNaN(value));
     const auto better = hn::Gt(value, best.value);
     best.value = hn::IfThenElse(better, value, best.value);
-    best.key = hn::IfThenElse(hn::RebindMask(di, better), hn::Set(di, static_cast<Key>(rows.tap(i) * row_radix)),
-                              best.key);
+    best.key = hn::IfThenElse(hn::RebindMask(di, better),
+                              hn::Set(di, static_cast<Key>(rows.tap(i) * row_radix)), best.key);
   }
   return best;
 }
@@ -47,7 +48,8 @@ HWY_INLINE Keyed<D, DI> MaxColumns(D d, DI di, const InputRows<T>& rows, std::in
 /// Vertical pass with keys. Returns whether a column held a NaN.
 template <bool kUnit, class T, class Key>
 HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride, std::int64_t row_radix,
-                                  const Tile& tile, const PhaseBuffer<T>& values, const PhaseBuffer<Key>& keys) {
+                                  const Tile& tile, const PhaseBuffer<T>& values,
+                                  const PhaseBuffer<Key>& keys) {
   const hn::ScalableTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));

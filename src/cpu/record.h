@@ -15,7 +15,10 @@ constexpr std::int64_t kTapTable = 1 << 12;
 class RecordWriter {
  public:
   RecordWriter(const Tensor5& indices, const Array5& x_size, const Axes& axes)
-      : indices_(indices), x_size_(x_size), axes_(axes), taps_(axes[0].kernel() * axes[1].kernel() * axes[2].kernel()) {
+      : indices_(indices),
+        x_size_(x_size),
+        axes_(axes),
+        taps_(axes[0].kernel() * axes[1].kernel() * axes[2].kernel()) {
     if (indices.dtype != DType::i64 || taps_ > kTapTable) return;
     std::int64_t* table = table_.resize(static_cast<std::size_t>(taps_));
     for (std::int64_t tap = 0; tap < taps_; ++tap) table[tap] = offset_of(tap);
@@ -33,14 +36,15 @@ class RecordWriter {
       store_taps(keys, none, count, row_of<std::uint16_t>(indices_, n, c, od, oh) + offset, step);
     } else {
       std::int64_t* to = row_of<std::int64_t>(indices_, n, c, od, oh) + offset;
-      for (std::int64_t i = 0; i < count; ++i) to[i * step] = keys[i] >= none ? -1 : position(keys[i], od, oh, ow + i);
+      for (std::int64_t i = 0; i < count; ++i)
+        to[i * step] = keys[i] >= none ? -1 : position(keys[i], od, oh, ow + i);
     }
   }
 
   /// keys[i] is the tap of output (od, oh, ow) in channel c + i, or >= none.
   template <class Key>
-  void store_channels(const Key* keys, Key none, std::int64_t count, std::int64_t n, std::int64_t od, std::int64_t oh,
-                      std::int64_t ow) const {
+  void store_channels(const Key* keys, Key none, std::int64_t count, std::int64_t n, std::int64_t od,
+                      std::int64_t oh, std::int64_t ow) const {
     const std::int64_t step = indices_.stride[1];
     const std::int64_t offset = ow * indices_.stride[4];
     if (indices_.dtype == DType::u8) {
@@ -49,13 +53,15 @@ class RecordWriter {
       store_taps(keys, none, count, row_of<std::uint16_t>(indices_, n, 0, od, oh) + offset, step);
     } else {
       std::int64_t* to = row_of<std::int64_t>(indices_, n, 0, od, oh) + offset;
-      for (std::int64_t i = 0; i < count; ++i) to[i * step] = keys[i] >= none ? -1 : position(keys[i], od, oh, ow);
+      for (std::int64_t i = 0; i < count; ++i)
+        to[i * step] = keys[i] >= none ? -1 : position(keys[i], od, oh, ow);
     }
   }
 
   /// Position in the plane of tap `tap` of output (od, oh, ow).
   std::int64_t position(std::int64_t tap, std::int64_t od, std::int64_t oh, std::int64_t ow) const {
-    const std::int64_t base = (axes_[0].start(od) * x_size_[3] + axes_[1].start(oh)) * x_size_[4] + axes_[2].start(ow);
+    const std::int64_t base =
+        (axes_[0].start(od) * x_size_[3] + axes_[1].start(oh)) * x_size_[4] + axes_[2].start(ow);
     return base + (taps_ <= kTapTable ? table_.get()[tap] : offset_of(tap));
   }
 
@@ -67,14 +73,16 @@ class RecordWriter {
       for (std::int64_t i = 0; i < count; ++i) to[i] = keys[i] >= none ? kNoTap : static_cast<Tap>(keys[i]);
       return;
     }
-    for (std::int64_t i = 0; i < count; ++i) to[i * step] = keys[i] >= none ? kNoTap : static_cast<Tap>(keys[i]);
+    for (std::int64_t i = 0; i < count; ++i)
+      to[i * step] = keys[i] >= none ? kNoTap : static_cast<Tap>(keys[i]);
   }
 
   std::int64_t offset_of(std::int64_t tap) const {
     const std::int64_t w = tap % axes_[2].kernel();
     const std::int64_t h = tap / axes_[2].kernel() % axes_[1].kernel();
     const std::int64_t d = tap / axes_[2].kernel() / axes_[1].kernel();
-    return (d * axes_[0].dilation() * x_size_[3] + h * axes_[1].dilation()) * x_size_[4] + w * axes_[2].dilation();
+    return (d * axes_[0].dilation() * x_size_[3] + h * axes_[1].dilation()) * x_size_[4] +
+           w * axes_[2].dilation();
   }
 
   const Tensor5& indices_;

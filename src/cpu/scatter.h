@@ -29,7 +29,8 @@ std::optional<std::int64_t> scatter_plane(const Tensor5& grad_x, const ConstTens
   const std::int64_t positions = size[2] * size[3] * size[4];
   std::optional<std::int64_t> bad;
   for (std::int64_t d = 0; d < size[2]; ++d) {
-    for (std::int64_t h = 0; h < size[3]; ++h) fill_row(row_of<T>(grad_x, n, c, d, h), grad_x.stride[4], size[4], T{0});
+    for (std::int64_t h = 0; h < size[3]; ++h)
+      fill_row(row_of<T>(grad_x, n, c, d, h), grad_x.stride[4], size[4], T{0});
   }
   const Cursor::Index outputs{1, 1, grad_y.size[2], grad_y.size[3], grad_y.size[4]};
   Cursor at(outputs, 0);
@@ -42,7 +43,8 @@ std::optional<std::int64_t> scatter_plane(const Tensor5& grad_x, const ConstTens
     }
     const std::int64_t line = index / size[4];
     T* const row = row_of<T>(grad_x, n, c, line / size[3], line % size[3]);
-    row[index % size[4] * grad_x.stride[4]] += row_of<const T>(grad_y, n, c, at[2], at[3])[at[4] * grad_y.stride[4]];
+    row[index % size[4] * grad_x.stride[4]] +=
+        row_of<const T>(grad_y, n, c, at[2], at[3])[at[4] * grad_y.stride[4]];
   }
   return bad;
 }
@@ -84,7 +86,8 @@ void for_each_scattered_row(const Tensor5& grad_x, const Axes& axes, const Row& 
 
 /// Max from compact taps.
 template <class T, class Tap>
-void scatter_taps(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps, const Axes& axes) {
+void scatter_taps(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                  const Axes& axes) {
   const Axis& w = axes[2];
   for_each_scattered_row<T>(grad_x, axes, [&](const Cursor& at, const ReaderRows& readers, bool, T* to) {
     fill_row(to, grad_x.stride[4], w.in(), T{0});
@@ -105,27 +108,29 @@ void scatter_taps(const Tensor5& grad_x, const ConstTensor5& grad_y, const Const
 
 /// Averages: every output adds grad / divisor to the columns it reads. divide(od, oh, ow) is the divisor.
 template <class T, class Divide>
-void scatter_average(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes, const Divide& divide) {
+void scatter_average(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
+                     const Divide& divide) {
   const Axis& w = axes[2];
   const std::int64_t step = grad_x.stride[4];
-  for_each_scattered_row<T>(grad_x, axes, [&](const Cursor& at, const ReaderRows& readers, bool repeats, T* to) {
-    if (repeats) {  // read by the same outputs as the row before
-      const T* const before = to - grad_x.stride[3];
-      for (std::int64_t column = 0; column < w.in(); ++column) to[column * step] = before[column * step];
-      return;
-    }
-    fill_row(to, step, w.in(), T{0});
-    for (std::int64_t ow = 0; ow < w.out(); ++ow) {
-      T sum = 0;
-      for (std::int64_t i = 0; i < readers.count(); ++i) {
-        const T* const grads = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
-        sum += grads[ow * grad_y.stride[4]] / static_cast<T>(divide(readers[i].od, readers[i].oh, ow));
-      }
-      const Taps taps = w.taps(ow);
-      T* const first = to + taps.position * step;
-      for (std::int64_t j = 0; j < taps.count; ++j) first[j * w.dilation() * step] += sum;
-    }
-  });
+  for_each_scattered_row<T>(
+      grad_x, axes, [&](const Cursor& at, const ReaderRows& readers, bool repeats, T* to) {
+        if (repeats) {  // read by the same outputs as the row before
+          const T* const before = to - grad_x.stride[3];
+          for (std::int64_t column = 0; column < w.in(); ++column) to[column * step] = before[column * step];
+          return;
+        }
+        fill_row(to, step, w.in(), T{0});
+        for (std::int64_t ow = 0; ow < w.out(); ++ow) {
+          T sum = 0;
+          for (std::int64_t i = 0; i < readers.count(); ++i) {
+            const T* const grads = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
+            sum += grads[ow * grad_y.stride[4]] / static_cast<T>(divide(readers[i].od, readers[i].oh, ow));
+          }
+          const Taps taps = w.taps(ow);
+          T* const first = to + taps.position * step;
+          for (std::int64_t j = 0; j < taps.count; ++j) first[j * w.dilation() * step] += sum;
+        }
+      });
 }
 
 }  // namespace cenote::cpu

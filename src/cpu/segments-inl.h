@@ -44,9 +44,10 @@ HWY_NOINLINE Total<Reduction, T> ReduceContiguous(const T* from, std::int64_t co
       chain2 = Reduction::combine(d, chain2, hn::LoadU(d, from + i + 2 * lanes));
       chain3 = Reduction::combine(d, chain3, hn::LoadU(d, from + i + 3 * lanes));
     }
-    const auto pairs = Reduction::combine(d, Reduction::combine(d, chain0, chain1),
-                                          Reduction::combine(d, chain2, chain3));
-    total = Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(ReduceLanes<Reduction>(d, pairs)));
+    const auto pairs =
+        Reduction::combine(d, Reduction::combine(d, chain0, chain1), Reduction::combine(d, chain2, chain3));
+    total =
+        Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(ReduceLanes<Reduction>(d, pairs)));
   }
   for (; i < count; ++i) total = Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(from[i]));
   return total;
@@ -97,14 +98,16 @@ Total<Reduction, T> ReduceWindow(const InputRows<T>& rows, const Taps& taps, std
   auto total = Reduction::template identity<Total<Reduction, T>>();
   if (taps.count == 0) return total;
   for (std::int64_t i = 0; i < rows.count(); ++i) {
-    total = Reduction::combine_scalar(total, ReduceRun<Reduction>(run_of(rows.row(i), taps, dilation, stride)));
+    total =
+        Reduction::combine_scalar(total, ReduceRun<Reduction>(run_of(rows.row(i), taps, dilation, stride)));
   }
   return total;
 }
 
 /// The tap where the maximum `value` of a window is, or -1 for a window without elements.
 template <class T>
-std::int64_t FindInWindow(const InputRows<T>& rows, const Axis& w, const Taps& taps, std::int64_t stride, T value) {
+std::int64_t FindInWindow(const InputRows<T>& rows, const Axis& w, const Taps& taps, std::int64_t stride,
+                          T value) {
   const bool backwards = value != value;  // the last NaN, but the first of everything else
   for (std::int64_t k = 0; k < rows.count(); ++k) {
     const std::int64_t i = backwards ? rows.count() - 1 - k : k;

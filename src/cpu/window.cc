@@ -4,8 +4,6 @@
 #include "cpu/highway_targets.h"
 #include "hwy/foreach_target.h"
 // Highway wants its own header after foreach_target.h, and ours after that.
-#include "hwy/highway.h"
-
 #include "backend.h"
 #include "core/parallel.h"
 #include "cpu/channels_last_backward-inl.h"
@@ -14,6 +12,7 @@
 #include "cpu/planar_indices-inl.h"
 #include "cpu/scatter.h"
 #include "cpu/segments-inl.h"
+#include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
@@ -59,7 +58,8 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const 
 auto divisor_of_output(const Axes& axes, const Divisor& divisor) {
   return [&axes, divisor](std::int64_t od, std::int64_t oh, std::int64_t ow) {
     if (divisor.override_value != 0) return divisor.override_value;
-    return divisor_of(axes[0], od, divisor.count_include_pad) * divisor_of(axes[1], oh, divisor.count_include_pad) *
+    return divisor_of(axes[0], od, divisor.count_include_pad) *
+           divisor_of(axes[1], oh, divisor.count_include_pad) *
            divisor_of(axes[2], ow, divisor.count_include_pad);
   };
 }
@@ -111,7 +111,8 @@ constexpr WindowBackend kTable{
     [](const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& axes) {
       return x.dtype == DType::f32 ? Max<float>(y, indices, x, axes) : Max<double>(y, indices, x, axes);
     },
-    [](const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& indices, const WindowAxes& axes) {
+    [](const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& indices,
+       const WindowAxes& axes) {
       return grad_x.dtype == DType::f32 ? MaxBackward<float>(grad_x, grad_y, indices, axes)
                                         : MaxBackward<double>(grad_x, grad_y, indices, axes);
     },

@@ -22,15 +22,16 @@ Dims infer_sizes(const OpName& op, const Dims& x_sizes, const AdaptivePoolOption
   const auto x_spatial = spatial_sizes(op, x_sizes);
   for (std::size_t axis = 0; axis < 3; ++axis) {
     require(sizes[axis] >= 0 || sizes[axis] == kKeepSize, op.name, "output_size[",
-            static_cast<int>(axis) - (3 - op.spatial_rank), "] must be >= 0 or -1 (keep the size), got ", sizes[axis]);
+            static_cast<int>(axis) - (3 - op.spatial_rank), "] must be >= 0 or -1 (keep the size), got ",
+            sizes[axis]);
     if (sizes[axis] == kKeepSize) sizes[axis] = x_spatial[axis];
   }
   return with_spatial_sizes(op, x_sizes, sizes);
 }
 
 /// Positions of the largest window of one axis. With n = quotient * out + remainder, window o covers
-/// quotient + ceil(f + remainder / out) of them, f being the fraction of o * remainder / out. The largest f is
-/// 1 - gcd(remainder, out) / out, so the ceiling reaches 2 unless the remainder divides out.
+/// quotient + ceil(f + remainder / out) of them, f being the fraction of o * remainder / out. The largest f
+/// is 1 - gcd(remainder, out) / out, so the ceiling reaches 2 unless the remainder divides out.
 std::int64_t largest_window(std::int64_t size, std::int64_t out) {
   if (out == 0) return 1;
   const std::int64_t quotient = size / out;
@@ -44,13 +45,14 @@ DType tap_dtype(const OpName& op, const Dims& x_sizes, const AdaptivePoolOptions
   const auto y_spatial = spatial_sizes(op, infer_sizes(op, x_sizes, options));
   std::int64_t taps = 1;
   for (std::size_t axis = 0; axis < 3; ++axis) {
-    taps = checked_multiply(taps, largest_window(x_spatial[axis], y_spatial[axis]), op.name, "number of taps");
+    taps =
+        checked_multiply(taps, largest_window(x_spatial[axis], y_spatial[axis]), op.name, "number of taps");
   }
   return tap_dtype_of(taps);
 }
 
-void max_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const AdaptivePoolOptions& options,
-              const TensorView* indices) {
+void max_into(const OpName& op, const TensorView& y, const ConstTensorView& x,
+              const AdaptivePoolOptions& options, const TensorView* indices) {
   run_max(op, y, indices, x, infer_sizes(op, x.sizes, options), tap_dtype(op, x.sizes, options),
           [](const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
             backend().adaptive.max(to, record, from);
@@ -87,7 +89,8 @@ Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const Const
   return grad_x;
 }
 
-void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const AdaptivePoolOptions& options) {
+void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x,
+              const AdaptivePoolOptions& options) {
   run_avg(op, y, x, infer_sizes(op, x.sizes, options),
           [](const Tensor5& to, const ConstTensor5& from) { backend().adaptive.avg(to, from); });
 }
@@ -100,8 +103,9 @@ Tensor avg(const OpName& op, const ConstTensorView& x, const AdaptivePoolOptions
 
 void avg_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                        const AdaptivePoolOptions& options) {
-  run_avg_backward(op, grad_x, grad_y, infer_sizes(op, grad_x.sizes, options),
-                   [](const Tensor5& to, const ConstTensor5& from) { backend().adaptive.avg_backward(to, from); });
+  run_avg_backward(
+      op, grad_x, grad_y, infer_sizes(op, grad_x.sizes, options),
+      [](const Tensor5& to, const ConstTensor5& from) { backend().adaptive.avg_backward(to, from); });
 }
 
 Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims& x_sizes,
@@ -120,47 +124,47 @@ DType adaptive_max_pool_tap_dtype(const Dims& x_sizes, const AdaptivePoolOptions
 }
 
 // The public names differ in the spatial rank alone.
-#define CENOTE_ADAPTIVE_OPS(RANK)                                                                              \
-  Dims adaptive_max_pool##RANK##d_shape(const Dims& x_sizes, const AdaptivePoolOptions& options) {             \
-    return infer_sizes(op_of(kMax, RANK), x_sizes, options);                                                   \
-  }                                                                                                            \
-  Tensor adaptive_max_pool##RANK##d(const ConstTensorView& x, const AdaptivePoolOptions& options) {            \
-    return max(op_of(kMax, RANK), x, options);                                                                 \
-  }                                                                                                            \
-  MaxPoolResult adaptive_max_pool##RANK##d_with_indices(                                                       \
-      const ConstTensorView& x, const AdaptivePoolOptions& options, DType indices_dtype) {                     \
-    return max_with_indices(op_of(kMax, RANK), x, options, indices_dtype);                                     \
-  }                                                                                                            \
-  void adaptive_max_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x,                          \
-                                       const AdaptivePoolOptions& options, const TensorView* indices) {        \
-    max_into(op_of(kMax, RANK), y, x, options, indices);                                                       \
-  }                                                                                                            \
-  Tensor adaptive_max_pool##RANK##d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,    \
-                                             const Dims& x_sizes, const AdaptivePoolOptions& options) {        \
-    return max_backward(op_of(kMaxBackward, RANK), grad_y, indices, x_sizes, options);                         \
-  }                                                                                                            \
-  void adaptive_max_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,       \
-                                                const ConstTensorView& indices,                                \
-                                                const AdaptivePoolOptions& options) {                          \
-    max_backward_into(op_of(kMaxBackward, RANK), grad_x, grad_y, indices, options);                            \
-  }                                                                                                            \
-  Dims adaptive_avg_pool##RANK##d_shape(const Dims& x_sizes, const AdaptivePoolOptions& options) {             \
-    return infer_sizes(op_of(kAvg, RANK), x_sizes, options);                                                   \
-  }                                                                                                            \
-  Tensor adaptive_avg_pool##RANK##d(const ConstTensorView& x, const AdaptivePoolOptions& options) {            \
-    return avg(op_of(kAvg, RANK), x, options);                                                                 \
-  }                                                                                                            \
-  void adaptive_avg_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x,                          \
-                                       const AdaptivePoolOptions& options) {                                   \
-    avg_into(op_of(kAvg, RANK), y, x, options);                                                                \
-  }                                                                                                            \
-  Tensor adaptive_avg_pool##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,               \
-                                             const AdaptivePoolOptions& options) {                             \
-    return avg_backward(op_of(kAvgBackward, RANK), grad_y, x_sizes, options);                                  \
-  }                                                                                                            \
-  void adaptive_avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,       \
-                                                const AdaptivePoolOptions& options) {                          \
-    avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y, options);                                     \
+#define CENOTE_ADAPTIVE_OPS(RANK)                                                                           \
+  Dims adaptive_max_pool##RANK##d_shape(const Dims& x_sizes, const AdaptivePoolOptions& options) {          \
+    return infer_sizes(op_of(kMax, RANK), x_sizes, options);                                                \
+  }                                                                                                         \
+  Tensor adaptive_max_pool##RANK##d(const ConstTensorView& x, const AdaptivePoolOptions& options) {         \
+    return max(op_of(kMax, RANK), x, options);                                                              \
+  }                                                                                                         \
+  MaxPoolResult adaptive_max_pool##RANK##d_with_indices(                                                    \
+      const ConstTensorView& x, const AdaptivePoolOptions& options, DType indices_dtype) {                  \
+    return max_with_indices(op_of(kMax, RANK), x, options, indices_dtype);                                  \
+  }                                                                                                         \
+  void adaptive_max_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x,                       \
+                                       const AdaptivePoolOptions& options, const TensorView* indices) {     \
+    max_into(op_of(kMax, RANK), y, x, options, indices);                                                    \
+  }                                                                                                         \
+  Tensor adaptive_max_pool##RANK##d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices, \
+                                             const Dims& x_sizes, const AdaptivePoolOptions& options) {     \
+    return max_backward(op_of(kMaxBackward, RANK), grad_y, indices, x_sizes, options);                      \
+  }                                                                                                         \
+  void adaptive_max_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,    \
+                                                const ConstTensorView& indices,                             \
+                                                const AdaptivePoolOptions& options) {                       \
+    max_backward_into(op_of(kMaxBackward, RANK), grad_x, grad_y, indices, options);                         \
+  }                                                                                                         \
+  Dims adaptive_avg_pool##RANK##d_shape(const Dims& x_sizes, const AdaptivePoolOptions& options) {          \
+    return infer_sizes(op_of(kAvg, RANK), x_sizes, options);                                                \
+  }                                                                                                         \
+  Tensor adaptive_avg_pool##RANK##d(const ConstTensorView& x, const AdaptivePoolOptions& options) {         \
+    return avg(op_of(kAvg, RANK), x, options);                                                              \
+  }                                                                                                         \
+  void adaptive_avg_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x,                       \
+                                       const AdaptivePoolOptions& options) {                                \
+    avg_into(op_of(kAvg, RANK), y, x, options);                                                             \
+  }                                                                                                         \
+  Tensor adaptive_avg_pool##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,            \
+                                             const AdaptivePoolOptions& options) {                          \
+    return avg_backward(op_of(kAvgBackward, RANK), grad_y, x_sizes, options);                               \
+  }                                                                                                         \
+  void adaptive_avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,    \
+                                                const AdaptivePoolOptions& options) {                       \
+    avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y, options);                                  \
   }
 
 CENOTE_ADAPTIVE_OPS(1)

@@ -20,8 +20,7 @@ Dims infer_sizes(const OpName& op, const Dims& x_sizes) {
   return with_spatial_sizes(op, x_sizes, {1, 1, 1});
 }
 
-void max_into(const OpName& op, const TensorView& y, const ConstTensorView& x,
-              const TensorView* indices) {
+void max_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const TensorView* indices) {
   run_max(op, y, indices, x, infer_sizes(op, x.sizes), DType::i64,
           [](const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
             backend().global.max(to, record, from);
@@ -43,8 +42,7 @@ MaxPoolResult max_with_indices(const OpName& op, const ConstTensorView& x) {
 
 void max_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                        const ConstTensorView& indices) {
-  run_max_backward(op, grad_x, grad_y, indices, infer_sizes(op, grad_x.sizes),
-                   DType::i64,
+  run_max_backward(op, grad_x, grad_y, indices, infer_sizes(op, grad_x.sizes), DType::i64,
                    [](const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
                      return backend().global.max_backward(to, from, record);
                    });
@@ -69,8 +67,9 @@ Tensor avg(const OpName& op, const ConstTensorView& x) {
 }
 
 void avg_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y) {
-  run_avg_backward(op, grad_x, grad_y, infer_sizes(op, grad_x.sizes),
-                   [](const Tensor5& to, const ConstTensor5& from) { backend().global.avg_backward(to, from); });
+  run_avg_backward(
+      op, grad_x, grad_y, infer_sizes(op, grad_x.sizes),
+      [](const Tensor5& to, const ConstTensor5& from) { backend().global.avg_backward(to, from); });
 }
 
 Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims& x_sizes) {
@@ -82,47 +81,38 @@ Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims&
 }  // namespace
 
 // The public names differ in the spatial rank alone.
-#define CENOTE_GLOBAL_OPS(RANK)                                                                              \
-  Dims global_max_pool##RANK##d_shape(const Dims& x_sizes) {             \
-    return infer_sizes(op_of(kMax, RANK), x_sizes);                                                   \
-  }                                                                                                            \
-  Tensor global_max_pool##RANK##d(const ConstTensorView& x) {            \
-    return max(op_of(kMax, RANK), x);                                                                 \
-  }                                                                                                            \
-  MaxPoolResult global_max_pool##RANK##d_with_indices(                                                       \
-      const ConstTensorView& x) {                     \
-    return max_with_indices(op_of(kMax, RANK), x);                                     \
-  }                                                                                                            \
-  void global_max_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x,                          \
-                                       , const TensorView* indices) {        \
-    max_into(op_of(kMax, RANK), y, x, indices);                                                       \
-  }                                                                                                            \
-  Tensor global_max_pool##RANK##d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,    \
-                                             const Dims& x_sizes) {        \
-    return max_backward(op_of(kMaxBackward, RANK), grad_y, indices, x_sizes);                         \
-  }                                                                                                            \
-  void global_max_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,       \
-                                                const ConstTensorView& indices,                                \
-                                                ) {                          \
-    max_backward_into(op_of(kMaxBackward, RANK), grad_x, grad_y, indices);                            \
-  }                                                                                                            \
-  Dims global_avg_pool##RANK##d_shape(const Dims& x_sizes) {             \
-    return infer_sizes(op_of(kAvg, RANK), x_sizes);                                                   \
-  }                                                                                                            \
-  Tensor global_avg_pool##RANK##d(const ConstTensorView& x) {            \
-    return avg(op_of(kAvg, RANK), x);                                                                 \
-  }                                                                                                            \
-  void global_avg_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x,                          \
-                                       ) {                                   \
-    avg_into(op_of(kAvg, RANK), y, x);                                                                \
-  }                                                                                                            \
-  Tensor global_avg_pool##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,               \
-                                             ) {                             \
-    return avg_backward(op_of(kAvgBackward, RANK), grad_y, x_sizes);                                  \
-  }                                                                                                            \
-  void global_avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,       \
-                                                ) {                          \
-    avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y);                                     \
+#define CENOTE_GLOBAL_OPS(RANK)                                                                           \
+  Dims global_max_pool##RANK##d_shape(const Dims& x_sizes) {                                              \
+    return infer_sizes(op_of(kMax, RANK), x_sizes);                                                       \
+  }                                                                                                       \
+  Tensor global_max_pool##RANK##d(const ConstTensorView& x) { return max(op_of(kMax, RANK), x); }         \
+  MaxPoolResult global_max_pool##RANK##d_with_indices(const ConstTensorView& x) {                         \
+    return max_with_indices(op_of(kMax, RANK), x);                                                        \
+  }                                                                                                       \
+  void global_max_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x,                       \
+                                     const TensorView* indices) {                                         \
+    max_into(op_of(kMax, RANK), y, x, indices);                                                           \
+  }                                                                                                       \
+  Tensor global_max_pool##RANK##d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices, \
+                                           const Dims& x_sizes) {                                         \
+    return max_backward(op_of(kMaxBackward, RANK), grad_y, indices, x_sizes);                             \
+  }                                                                                                       \
+  void global_max_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,    \
+                                              const ConstTensorView& indices) {                           \
+    max_backward_into(op_of(kMaxBackward, RANK), grad_x, grad_y, indices);                                \
+  }                                                                                                       \
+  Dims global_avg_pool##RANK##d_shape(const Dims& x_sizes) {                                              \
+    return infer_sizes(op_of(kAvg, RANK), x_sizes);                                                       \
+  }                                                                                                       \
+  Tensor global_avg_pool##RANK##d(const ConstTensorView& x) { return avg(op_of(kAvg, RANK), x); }         \
+  void global_avg_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x) {                     \
+    avg_into(op_of(kAvg, RANK), y, x);                                                                    \
+  }                                                                                                       \
+  Tensor global_avg_pool##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes) {          \
+    return avg_backward(op_of(kAvgBackward, RANK), grad_y, x_sizes);                                      \
+  }                                                                                                       \
+  void global_avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y) {  \
+    avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y);                                         \
   }
 
 CENOTE_GLOBAL_OPS(1)

@@ -45,7 +45,8 @@ void run_max_backward(const OpName& op, const TensorView& grad_x, const ConstTen
 
 /// run(y, x)
 template <class Run>
-void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, const Dims& y_sizes, const Run& run) {
+void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, const Dims& y_sizes,
+             const Run& run) {
   check_pooled_dtype(op, "x", x.dtype);
   check_same_dtype(op, "y", y.dtype, x.dtype);
   const ConstTensor5 from = read_argument(op, "x", x);
@@ -56,8 +57,8 @@ void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, co
 
 /// run(grad_x, grad_y)
 template <class Run>
-void run_avg_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y, const Dims& y_sizes,
-                      const Run& run) {
+void run_avg_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
+                      const Dims& y_sizes, const Run& run) {
   check_pooled_dtype(op, "grad_x", grad_x.dtype);
   check_same_dtype(op, "grad_y", grad_y.dtype, grad_x.dtype);
   check_sizes(op, "grad_y", grad_y.sizes, y_sizes);

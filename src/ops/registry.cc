@@ -17,68 +17,72 @@ MaxPoolOptions max_options(const OpArguments& a) {
 }
 
 AvgPoolOptions avg_options(const OpArguments& a) {
-  return {a.kernel,    a.stride,           a.padding, a.padding_end, a.dilation,
-          a.ceil_mode, a.count_include_pad, a.divisor_override};
+  return {a.kernel,   a.stride,    a.padding,           a.padding_end,
+          a.dilation, a.ceil_mode, a.count_include_pad, a.divisor_override};
 }
 
 AdaptivePoolOptions adaptive_options(const OpArguments& a) { return {a.output_size}; }
 
-#define CENOTE_MAX_POOL(RANK)                                                                              \
-  OpInfo {                                                                                                 \
-    "max_pool" #RANK "d", "window", "maximum over a sliding window", RANK, kTakesWindow, true,             \
-        [](const Dims& x, const OpArguments& a) { return max_pool##RANK##d_shape(x, max_options(a)); },    \
-        [](const Dims&, const OpArguments& a) { return max_pool_tap_dtype(a.kernel, RANK); },              \
+#define CENOTE_MAX_POOL(RANK)                                                                                \
+  OpInfo {                                                                                                   \
+    "max_pool" #RANK "d", "window", "maximum over a sliding window", RANK, kTakesWindow, true,               \
+        [](const Dims& x, const OpArguments& a) { return max_pool##RANK##d_shape(x, max_options(a)); },      \
+        [](const Dims&, const OpArguments& a) { return max_pool_tap_dtype(a.kernel, RANK); },                \
         [](const TensorView& y, const TensorView* indices, const ConstTensorView& x, const OpArguments& a) { \
-          max_pool##RANK##d_into(y, x, max_options(a), indices);                                           \
-        },                                                                                                 \
-        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,        \
-           const OpArguments& a) { max_pool##RANK##d_backward_into(grad_x, grad_y, *indices, max_options(a)); } \
+          max_pool##RANK##d_into(y, x, max_options(a), indices);                                             \
+        },                                                                                                   \
+        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,          \
+           const OpArguments& a) {                                                                           \
+          max_pool##RANK##d_backward_into(grad_x, grad_y, *indices, max_options(a));                         \
+        }                                                                                                    \
   }
 
-#define CENOTE_AVG_POOL(RANK)                                                                              \
-  OpInfo {                                                                                                 \
+#define CENOTE_AVG_POOL(RANK)                                                                                \
+  OpInfo {                                                                                                   \
     "avg_pool" #RANK "d", "window", "mean over a sliding window", RANK, kTakesWindow | kTakesDivisor, false, \
-        [](const Dims& x, const OpArguments& a) { return avg_pool##RANK##d_shape(x, avg_options(a)); },    \
-        nullptr,                                                                                           \
-        [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments& a) {       \
-          avg_pool##RANK##d_into(y, x, avg_options(a));                                                    \
-        },                                                                                                 \
-        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView*,                \
-           const OpArguments& a) { avg_pool##RANK##d_backward_into(grad_x, grad_y, avg_options(a)); }      \
+        [](const Dims& x, const OpArguments& a) { return avg_pool##RANK##d_shape(x, avg_options(a)); },      \
+        nullptr,                                                                                             \
+        [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments& a) {         \
+          avg_pool##RANK##d_into(y, x, avg_options(a));                                                      \
+        },                                                                                                   \
+        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView*,                  \
+           const OpArguments& a) { avg_pool##RANK##d_backward_into(grad_x, grad_y, avg_options(a)); }        \
   }
 
-#define CENOTE_ADAPTIVE_MAX_POOL(RANK)                                                                     \
-  OpInfo {                                                                                                 \
-    "adaptive_max_pool" #RANK "d", "adaptive", "maximum, the output size is given", RANK, kTakesOutputSize, true, \
-        [](const Dims& x, const OpArguments& a) {                                                          \
-          return adaptive_max_pool##RANK##d_shape(x, adaptive_options(a));                                 \
-        },                                                                                                 \
-        [](const Dims& x, const OpArguments& a) {                                                          \
-          return adaptive_max_pool_tap_dtype(x, adaptive_options(a), RANK);                                \
-        },                                                                                                 \
+#define CENOTE_ADAPTIVE_MAX_POOL(RANK)                                                                       \
+  OpInfo {                                                                                                   \
+    "adaptive_max_pool" #RANK "d", "adaptive", "maximum, the output size is given", RANK, kTakesOutputSize,  \
+        true,                                                                                                \
+        [](const Dims& x, const OpArguments& a) {                                                            \
+          return adaptive_max_pool##RANK##d_shape(x, adaptive_options(a));                                   \
+        },                                                                                                   \
+        [](const Dims& x, const OpArguments& a) {                                                            \
+          return adaptive_max_pool_tap_dtype(x, adaptive_options(a), RANK);                                  \
+        },                                                                                                   \
         [](const TensorView& y, const TensorView* indices, const ConstTensorView& x, const OpArguments& a) { \
-          adaptive_max_pool##RANK##d_into(y, x, adaptive_options(a), indices);                             \
-        },                                                                                                 \
-        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,        \
-           const OpArguments& a) {                                                                         \
-          adaptive_max_pool##RANK##d_backward_into(grad_x, grad_y, *indices, adaptive_options(a));         \
-        }                                                                                                  \
+          adaptive_max_pool##RANK##d_into(y, x, adaptive_options(a), indices);                               \
+        },                                                                                                   \
+        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,          \
+           const OpArguments& a) {                                                                           \
+          adaptive_max_pool##RANK##d_backward_into(grad_x, grad_y, *indices, adaptive_options(a));           \
+        }                                                                                                    \
   }
 
-#define CENOTE_ADAPTIVE_AVG_POOL(RANK)                                                                     \
-  OpInfo {                                                                                                 \
-    "adaptive_avg_pool" #RANK "d", "adaptive", "mean, the output size is given", RANK, kTakesOutputSize, false, \
-        [](const Dims& x, const OpArguments& a) {                                                          \
-          return adaptive_avg_pool##RANK##d_shape(x, adaptive_options(a));                                 \
-        },                                                                                                 \
-        nullptr,                                                                                           \
-        [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments& a) {       \
-          adaptive_avg_pool##RANK##d_into(y, x, adaptive_options(a));                                      \
-        },                                                                                                 \
-        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView*,                \
-           const OpArguments& a) {                                                                         \
-          adaptive_avg_pool##RANK##d_backward_into(grad_x, grad_y, adaptive_options(a));                   \
-        }                                                                                                  \
+#define CENOTE_ADAPTIVE_AVG_POOL(RANK)                                                                   \
+  OpInfo {                                                                                               \
+    "adaptive_avg_pool" #RANK "d", "adaptive", "mean, the output size is given", RANK, kTakesOutputSize, \
+        false,                                                                                           \
+        [](const Dims& x, const OpArguments& a) {                                                        \
+          return adaptive_avg_pool##RANK##d_shape(x, adaptive_options(a));                               \
+        },                                                                                               \
+        nullptr,                                                                                         \
+        [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments& a) {     \
+          adaptive_avg_pool##RANK##d_into(y, x, adaptive_options(a));                                    \
+        },                                                                                               \
+        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView*,              \
+           const OpArguments& a) {                                                                       \
+          adaptive_avg_pool##RANK##d_backward_into(grad_x, grad_y, adaptive_options(a));                 \
+        }                                                                                                \
   }
 
 #define CENOTE_GLOBAL_MAX_POOL(RANK)                                                                       \
@@ -93,15 +97,15 @@ AdaptivePoolOptions adaptive_options(const OpArguments& a) { return {a.output_si
            const OpArguments&) { global_max_pool##RANK##d_backward_into(grad_x, grad_y, *indices); }       \
   }
 
-#define CENOTE_GLOBAL_AVG_POOL(RANK)                                                                       \
-  OpInfo {                                                                                                 \
-    "global_avg_pool" #RANK "d", "global", "mean over all positions (GAP)", RANK, 0, false,                \
-        [](const Dims& x, const OpArguments&) { return global_avg_pool##RANK##d_shape(x); }, nullptr,      \
-        [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments&) {         \
-          global_avg_pool##RANK##d_into(y, x);                                                             \
-        },                                                                                                 \
-        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView*,                \
-           const OpArguments&) { global_avg_pool##RANK##d_backward_into(grad_x, grad_y); }                 \
+#define CENOTE_GLOBAL_AVG_POOL(RANK)                                                                  \
+  OpInfo {                                                                                            \
+    "global_avg_pool" #RANK "d", "global", "mean over all positions (GAP)", RANK, 0, false,           \
+        [](const Dims& x, const OpArguments&) { return global_avg_pool##RANK##d_shape(x); }, nullptr, \
+        [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments&) {    \
+          global_avg_pool##RANK##d_into(y, x);                                                        \
+        },                                                                                            \
+        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView*,           \
+           const OpArguments&) { global_avg_pool##RANK##d_backward_into(grad_x, grad_y); }            \
   }
 
 #define CENOTE_ALL_RANKS(ROW) ROW(1), ROW(2), ROW(3)
@@ -117,7 +121,8 @@ constexpr std::array kOps{
 std::span<const OpInfo> ops() { return kOps; }
 
 const OpInfo* find_op(std::string_view name) {
-  const auto found = std::find_if(kOps.begin(), kOps.end(), [&](const OpInfo& op) { return op.name == name; });
+  const auto found =
+      std::find_if(kOps.begin(), kOps.end(), [&](const OpInfo& op) { return op.name == name; });
   return found == kOps.end() ? nullptr : &*found;
 }
 

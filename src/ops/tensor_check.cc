@@ -12,6 +12,8 @@ namespace cenote {
 
 namespace {
 
+__extension__ using Wide = __int128;  // for addresses plus extents
+
 /// Bytes from data + low to data + high hold every element of a view.
 struct Extent {
   std::int64_t low = 0;
@@ -90,12 +92,13 @@ bool disjoint_modulo(const ConstTensorView& a, const ConstTensorView& b, std::in
 bool may_overlap(std::string_view op, const ConstTensorView& a, const ConstTensorView& b) {
   const Extent first = extent_of(op, "view", a);
   const Extent second = extent_of(op, "view", b);
-  const auto base_a = static_cast<__int128>(reinterpret_cast<std::uintptr_t>(a.data));
-  const auto base_b = static_cast<__int128>(reinterpret_cast<std::uintptr_t>(b.data));
+  const auto base_a = static_cast<Wide>(reinterpret_cast<std::uintptr_t>(a.data));
+  const auto base_b = static_cast<Wide>(reinterpret_cast<std::uintptr_t>(b.data));
   if (base_a + first.high <= base_b + second.low || base_b + second.high <= base_a + first.low) return false;
   for (const ConstTensorView* view : {&a, &b}) {
     for (int axis = 0; axis < view->sizes.size(); ++axis) {
-      const std::int64_t period = std::abs(view->strides[axis] * static_cast<std::int64_t>(size_of(view->dtype)));
+      const std::int64_t period =
+          std::abs(view->strides[axis] * static_cast<std::int64_t>(size_of(view->dtype)));
       if (view->sizes[axis] > 1 && period > 0 && disjoint_modulo(a, b, period)) return false;
     }
   }
@@ -103,7 +106,8 @@ bool may_overlap(std::string_view op, const ConstTensorView& a, const ConstTenso
 }
 
 template <class Void>
-BasicTensor5<Void> to_tensor5(const OpName& op, Void* data, DType dtype, const Dims& sizes, const Dims& strides) {
+BasicTensor5<Void> to_tensor5(const OpName& op, Void* data, DType dtype, const Dims& sizes,
+                              const Dims& strides) {
   BasicTensor5<Void> tensor;
   tensor.data = data;
   tensor.dtype = dtype;
@@ -138,7 +142,8 @@ void check_input_sizes(const OpName& op, const Dims& sizes) {
 std::array<std::int64_t, 3> spatial_sizes(const OpName& op, const Dims& sizes) {
   std::array<std::int64_t, 3> spatial{1, 1, 1};
   for (int axis = 0; axis < op.spatial_rank; ++axis) {
-    spatial[static_cast<std::size_t>(3 - op.spatial_rank + axis)] = sizes[sizes.size() - op.spatial_rank + axis];
+    spatial[static_cast<std::size_t>(3 - op.spatial_rank + axis)] =
+        sizes[sizes.size() - op.spatial_rank + axis];
   }
   return spatial;
 }
@@ -147,7 +152,8 @@ Dims with_spatial_sizes(const OpName& op, const Dims& sizes, const std::array<st
   Dims result = sizes;
   std::int64_t count = 1;
   for (int axis = 0; axis < op.spatial_rank; ++axis) {
-    result[sizes.size() - op.spatial_rank + axis] = spatial[static_cast<std::size_t>(3 - op.spatial_rank + axis)];
+    result[sizes.size() - op.spatial_rank + axis] =
+        spatial[static_cast<std::size_t>(3 - op.spatial_rank + axis)];
   }
   for (const std::int64_t size : result) {
     if (size > 0) count = checked_multiply(count, size, op.name, "number of elements of y");
@@ -167,13 +173,15 @@ std::array<std::int64_t, 3> per_axis(const OpName& op, std::string_view argument
 }
 
 ConstTensor5 read_argument(const OpName& op, std::string_view argument, const ConstTensorView& view) {
-  require(view.strides.size() == view.sizes.size(), op.name, argument, " strides must have one value per size, got ",
-          to_string(view.strides), " for sizes ", to_string(view.sizes));
+  require(view.strides.size() == view.sizes.size(), op.name, argument,
+          " strides must have one value per size, got ", to_string(view.strides), " for sizes ",
+          to_string(view.sizes));
   if (element_count(view.sizes) > 0) check_memory(op.name, argument, view);
   return to_tensor5(op, view.data, view.dtype, view.sizes, view.strides);
 }
 
-Tensor5 written_argument(const OpName& op, std::string_view argument, const TensorView& view, const Dims& sizes) {
+Tensor5 written_argument(const OpName& op, std::string_view argument, const TensorView& view,
+                         const Dims& sizes) {
   check_sizes(op, argument, view.sizes, sizes);
   read_argument(op, argument, view);
   if (element_count(view.sizes) > 0) check_not_self_overlapping(op.name, argument, view);
@@ -181,7 +189,8 @@ Tensor5 written_argument(const OpName& op, std::string_view argument, const Tens
 }
 
 void check_sizes(const OpName& op, std::string_view argument, const Dims& sizes, const Dims& expected) {
-  require(sizes == expected, op.name, argument, " must have sizes ", to_string(expected), ", got ", to_string(sizes));
+  require(sizes == expected, op.name, argument, " must have sizes ", to_string(expected), ", got ",
+          to_string(sizes));
 }
 
 void check_pooled_dtype(const OpName& op, std::string_view argument, DType dtype) {
@@ -190,21 +199,25 @@ void check_pooled_dtype(const OpName& op, std::string_view argument, DType dtype
 }
 
 void check_same_dtype(const OpName& op, std::string_view argument, DType dtype, DType expected) {
-  require(dtype == expected, op.name, argument, " dtype must be ", name_of(expected), ", got ", name_of(dtype));
+  require(dtype == expected, op.name, argument, " dtype must be ", name_of(expected), ", got ",
+          name_of(dtype));
 }
 
 void check_no_overlap(const OpName& op, std::string_view argument, const TensorView& written,
                       std::string_view other_argument, const ConstTensorView& other) {
   if (element_count(written.sizes) == 0 || element_count(other.sizes) == 0) return;
-  require(!may_overlap(op.name, written, other), op.name, argument, " must not share memory with ", other_argument);
+  require(!may_overlap(op.name, written, other), op.name, argument, " must not share memory with ",
+          other_argument);
 }
 
 void check_indices_dtype(const OpName& op, DType dtype, DType tap_dtype) {
   const bool taps = (dtype == DType::u8 || dtype == DType::u16) && tap_dtype != DType::i64;
   const bool fits = dtype == DType::i64 || (taps && size_of(dtype) >= size_of(tap_dtype));
   require(fits, op.name, "indices dtype must be i64", tap_dtype == DType::i64 ? "" : " or ",
-          tap_dtype == DType::i64 ? "" : tap_dtype == DType::u8 ? "u8 or u16 (taps)" : "u16 (taps)", ", got ",
-          name_of(dtype));
+          tap_dtype == DType::i64  ? ""
+          : tap_dtype == DType::u8 ? "u8 or u16 (taps)"
+                                   : "u16 (taps)",
+          ", got ", name_of(dtype));
 }
 
 DType tap_dtype_of(std::int64_t taps) {

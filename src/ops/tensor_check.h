@@ -37,7 +37,8 @@ std::array<std::int64_t, 3> per_axis(const OpName& op, std::string_view argument
 /// A read argument: consistent sizes and strides, data, alignment, extent.
 ConstTensor5 read_argument(const OpName& op, std::string_view argument, const ConstTensorView& view);
 /// A written argument: also of exactly these sizes, and no element stored twice.
-Tensor5 written_argument(const OpName& op, std::string_view argument, const TensorView& view, const Dims& sizes);
+Tensor5 written_argument(const OpName& op, std::string_view argument, const TensorView& view,
+                         const Dims& sizes);
 
 /// `view` has exactly these sizes.
 void check_sizes(const OpName& op, std::string_view argument, const Dims& sizes, const Dims& expected);

@@ -20,7 +20,8 @@ std::int64_t floor_divide(std::int64_t a, std::int64_t b) { return a / b - (a % 
 
 void check_axis(std::string_view op, int index, const WindowAxis& axis) {
   const auto at_least = [&](std::string_view argument, std::int64_t value, std::int64_t least) {
-    require(value >= least, op, argument, '[', index, "] must be ", least > 0 ? "> 0" : ">= 0", ", got ", value);
+    require(value >= least, op, argument, '[', index, "] must be ", least > 0 ? "> 0" : ">= 0", ", got ",
+            value);
   };
   at_least("kernel", axis.kernel, 1);
   at_least("stride", axis.stride, 1);
@@ -30,7 +31,8 @@ void check_axis(std::string_view op, int index, const WindowAxis& axis) {
 }
 
 std::int64_t dilated_kernel(std::string_view op, const WindowAxis& axis) {
-  return checked_add(checked_multiply(axis.dilation, axis.kernel - 1, op, "dilated kernel"), 1, op, "dilated kernel");
+  return checked_add(checked_multiply(axis.dilation, axis.kernel - 1, op, "dilated kernel"), 1, op,
+                     "dilated kernel");
 }
 
 std::int64_t output_size(std::string_view op, std::int64_t size, const WindowAxis& axis, bool ceil_mode) {
@@ -50,7 +52,8 @@ WindowAxes resolve_axes(const OpName& op, const Options& options) {
   const auto kernel = per_axis(op, "kernel", options.kernel, 1);
   const auto stride = options.stride.empty() ? kernel : per_axis(op, "stride", options.stride, 1);
   const auto padding = per_axis(op, "padding", options.padding, 0);
-  const auto padding_end = options.padding_end.empty() ? padding : per_axis(op, "padding_end", options.padding_end, 0);
+  const auto padding_end =
+      options.padding_end.empty() ? padding : per_axis(op, "padding_end", options.padding_end, 0);
   const auto dilation = per_axis(op, "dilation", options.dilation, 1);
   WindowAxes axes;
   std::int64_t taps = 1;
@@ -60,8 +63,8 @@ WindowAxes resolve_axes(const OpName& op, const Options& options) {
     check_axis(op.name, index, axes[axis]);
     const std::int64_t limit = dilated_kernel(op.name, axes[axis]) / 2;
     const auto within = [&](std::string_view argument, std::int64_t value) {
-      require(value <= limit, op.name, argument, '[', index, "] must be at most half of the dilated kernel, ", limit,
-              ", got ", value);
+      require(value <= limit, op.name, argument, '[', index, "] must be at most half of the dilated kernel, ",
+              limit, ", got ", value);
     };
     within("padding", axes[axis].padding_begin);
     within("padding_end", axes[axis].padding_end);
@@ -146,11 +149,13 @@ Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const Const
   return grad_x;
 }
 
-void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const AvgPoolOptions& options) {
+void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x,
+              const AvgPoolOptions& options) {
   const WindowAxes axes = resolve_axes(op, options);
   const Divisor divisor = resolve_divisor(op, options);
-  run_avg(op, y, x, infer_sizes(op, x.sizes, axes, options.ceil_mode),
-          [&](const Tensor5& to, const ConstTensor5& from) { backend().window.avg(to, from, axes, divisor); });
+  run_avg(
+      op, y, x, infer_sizes(op, x.sizes, axes, options.ceil_mode),
+      [&](const Tensor5& to, const ConstTensor5& from) { backend().window.avg(to, from, axes, divisor); });
 }
 
 Tensor avg(const OpName& op, const ConstTensorView& x, const AvgPoolOptions& options) {
@@ -186,51 +191,52 @@ std::int64_t pool_output_size(std::int64_t size, const WindowAxis& axis, bool ce
 }
 
 DType max_pool_tap_dtype(const Dims& kernel, int spatial_rank) {
-  require(spatial_rank >= 1 && spatial_rank <= 3, "max_pool_tap_dtype", "spatial_rank must be 1, 2 or 3, got ",
-          spatial_rank);
+  require(spatial_rank >= 1 && spatial_rank <= 3, "max_pool_tap_dtype",
+          "spatial_rank must be 1, 2 or 3, got ", spatial_rank);
   return tap_dtype({"max_pool_tap_dtype", spatial_rank}, kernel);
 }
 
 // The public names differ in the spatial rank alone.
-#define CENOTE_WINDOW_OPS(RANK)                                                                                  \
-  Dims max_pool##RANK##d_shape(const Dims& x_sizes, const MaxPoolOptions& options) {                             \
-    return shape(op_of(kMax, RANK), x_sizes, options);                                                           \
-  }                                                                                                              \
-  Tensor max_pool##RANK##d(const ConstTensorView& x, const MaxPoolOptions& options) {                            \
-    return max(op_of(kMax, RANK), x, options);                                                                   \
-  }                                                                                                              \
-  MaxPoolResult max_pool##RANK##d_with_indices(const ConstTensorView& x, const MaxPoolOptions& options,          \
-                                               DType indices_dtype) {                                            \
-    return max_with_indices(op_of(kMax, RANK), x, options, indices_dtype);                                       \
-  }                                                                                                              \
-  void max_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options,      \
-                              const TensorView* indices) {                                                       \
-    max_into(op_of(kMax, RANK), y, x, options, indices);                                                         \
-  }                                                                                                              \
-  Tensor max_pool##RANK##d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,               \
-                                    const Dims& x_sizes, const MaxPoolOptions& options) {                        \
-    return max_backward(op_of(kMaxBackward, RANK), grad_y, indices, x_sizes, options);                           \
-  }                                                                                                              \
-  void max_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,                  \
-                                       const ConstTensorView& indices, const MaxPoolOptions& options) {          \
-    max_backward_into(op_of(kMaxBackward, RANK), grad_x, grad_y, indices, options);                              \
-  }                                                                                                              \
-  Dims avg_pool##RANK##d_shape(const Dims& x_sizes, const AvgPoolOptions& options) {                             \
-    return shape(op_of(kAvg, RANK), x_sizes, options);                                                           \
-  }                                                                                                              \
-  Tensor avg_pool##RANK##d(const ConstTensorView& x, const AvgPoolOptions& options) {                            \
-    return avg(op_of(kAvg, RANK), x, options);                                                                   \
-  }                                                                                                              \
-  void avg_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x, const AvgPoolOptions& options) {    \
-    avg_into(op_of(kAvg, RANK), y, x, options);                                                                  \
-  }                                                                                                              \
-  Tensor avg_pool##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,                          \
-                                    const AvgPoolOptions& options) {                                             \
-    return avg_backward(op_of(kAvgBackward, RANK), grad_y, x_sizes, options);                                    \
-  }                                                                                                              \
-  void avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,                  \
-                                       const AvgPoolOptions& options) {                                          \
-    avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y, options);                                       \
+#define CENOTE_WINDOW_OPS(RANK)                                                                             \
+  Dims max_pool##RANK##d_shape(const Dims& x_sizes, const MaxPoolOptions& options) {                        \
+    return shape(op_of(kMax, RANK), x_sizes, options);                                                      \
+  }                                                                                                         \
+  Tensor max_pool##RANK##d(const ConstTensorView& x, const MaxPoolOptions& options) {                       \
+    return max(op_of(kMax, RANK), x, options);                                                              \
+  }                                                                                                         \
+  MaxPoolResult max_pool##RANK##d_with_indices(const ConstTensorView& x, const MaxPoolOptions& options,     \
+                                               DType indices_dtype) {                                       \
+    return max_with_indices(op_of(kMax, RANK), x, options, indices_dtype);                                  \
+  }                                                                                                         \
+  void max_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options, \
+                              const TensorView* indices) {                                                  \
+    max_into(op_of(kMax, RANK), y, x, options, indices);                                                    \
+  }                                                                                                         \
+  Tensor max_pool##RANK##d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,          \
+                                    const Dims& x_sizes, const MaxPoolOptions& options) {                   \
+    return max_backward(op_of(kMaxBackward, RANK), grad_y, indices, x_sizes, options);                      \
+  }                                                                                                         \
+  void max_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,             \
+                                       const ConstTensorView& indices, const MaxPoolOptions& options) {     \
+    max_backward_into(op_of(kMaxBackward, RANK), grad_x, grad_y, indices, options);                         \
+  }                                                                                                         \
+  Dims avg_pool##RANK##d_shape(const Dims& x_sizes, const AvgPoolOptions& options) {                        \
+    return shape(op_of(kAvg, RANK), x_sizes, options);                                                      \
+  }                                                                                                         \
+  Tensor avg_pool##RANK##d(const ConstTensorView& x, const AvgPoolOptions& options) {                       \
+    return avg(op_of(kAvg, RANK), x, options);                                                              \
+  }                                                                                                         \
+  void avg_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x,                                \
+                              const AvgPoolOptions& options) {                                              \
+    avg_into(op_of(kAvg, RANK), y, x, options);                                                             \
+  }                                                                                                         \
+  Tensor avg_pool##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,                     \
+                                    const AvgPoolOptions& options) {                                        \
+    return avg_backward(op_of(kAvgBackward, RANK), grad_y, x_sizes, options);                               \
+  }                                                                                                         \
+  void avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,             \
+                                       const AvgPoolOptions& options) {                                     \
+    avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y, options);                                  \
   }
 
 CENOTE_WINDOW_OPS(1)

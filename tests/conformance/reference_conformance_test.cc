@@ -17,26 +17,36 @@ namespace {
 constexpr int kCases = 2700;
 constexpr std::uint64_t kSeed = 20240611;
 
-/// Collects failing cases and reports the smallest ones.
+/// Collects failing cases and reports the smallest ones, each with its first problem.
 class FailureLog {
  public:
   void add(const Case& one, const std::string& what) {
-    failures_.push_back({cenote::element_count(one.sizes), what + "\n    " + describe(one)});
+    ++comparisons_;
+    const std::string text = describe(one);
+    if (!failures_.empty() && failures_.back().text == text) return;
+    failures_.push_back({cenote::element_count(one.sizes), text, what});
   }
 
   ~FailureLog() {
     if (failures_.empty()) return;
     std::stable_sort(failures_.begin(), failures_.end(),
-                     [](const auto& a, const auto& b) { return a.first < b.first; });
+                     [](const Failure& a, const Failure& b) { return a.size < b.size; });
     std::ostringstream text;
-    text << failures_.size() << " comparisons failed; the smallest:";
-    for (std::size_t i = 0; i < std::min<std::size_t>(failures_.size(), 5); ++i)
-      text << "\n  " << failures_[i].second;
+    text << comparisons_ << " comparisons of " << failures_.size() << " cases failed; the smallest:";
+    for (std::size_t i = 0; i < std::min<std::size_t>(failures_.size(), 5); ++i) {
+      text << "\n  " << failures_[i].text << "\n    " << failures_[i].what;
+    }
     ADD_FAILURE() << text.str();
   }
 
  private:
-  std::vector<std::pair<std::int64_t, std::string>> failures_;
+  struct Failure {
+    std::int64_t size;
+    std::string text;
+    std::string what;
+  };
+  int comparisons_ = 0;
+  std::vector<Failure> failures_;
 };
 
 /// Equal, NaN to NaN; 0 and -0 are equal.

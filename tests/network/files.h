@@ -63,5 +63,4 @@ inline std::string gzip(const std::string& bytes) {
   return read_bytes(path);
 }
 
-
 }  // namespace cenote::network

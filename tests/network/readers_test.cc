@@ -3,36 +3,29 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include "cenote/error.h"
 #include "files.h"
 #include "network/data/catalog.h"
 #include "network/data/cifar.h"
 #include "network/data/idx.h"
+#include "support/errors.h"
 
 namespace cenote::network {
 namespace {
 
 using testing::ElementsAre;
-using testing::HasSubstr;
 
-/// The error that the call throws; fails the test when it throws none.
 template <class Call>
-std::string error_of(Call call, ErrorCode code = ErrorCode::kBadFile) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
+void expect_bad_file(const Call& call, std::initializer_list<const char*> fragments,
+                     const std::source_location& from = std::source_location::current()) {
+  cenote_test::expect_error(call, ErrorCode::kBadFile, fragments, from);
 }
 
 class Idx : public testing::Test {
  protected:
-  std::string error_for(const std::string& bytes, int rank = 3) {
+  void expect_bad(const std::string& bytes, std::initializer_list<const char*> fragments,
+                  const std::source_location& from = std::source_location::current()) {
     write_bytes(folder_ / "file", bytes);
-    return error_of([&] { read_idx(folder_ / "file", rank); });
+    expect_bad_file([&] { read_idx(folder_ / "file", 3); }, fragments, from);
   }
   void write_pair(const std::string& images, const std::string& labels) {
     write_bytes(folder_ / "images", images);
@@ -65,59 +58,59 @@ TEST_F(Idx, PairsImagesWithLabels) {
 }
 
 TEST_F(Idx, RejectsTruncatedFiles) {
-  EXPECT_THAT(error_for(""), HasSubstr("truncated"));
-  EXPECT_THAT(error_for(std::string{0, 0, 8}), HasSubstr("truncated"));
-  EXPECT_THAT(error_for(idx_bytes({2, 2, 2}, "abcdefg")), HasSubstr("1 bytes too early"));
-  EXPECT_THAT(error_for(gzip(idx_bytes({2, 2, 2}, "abcdefg"))), HasSubstr("truncated"));
+  expect_bad("", {"truncated"});
+  expect_bad(std::string{0, 0, 8}, {"truncated"});
+  expect_bad(idx_bytes({2, 2, 2}, "abcdefg"), {"1 bytes too early"});
+  expect_bad(gzip(idx_bytes({2, 2, 2}, "abcdefg")), {"truncated"});
 }
 
 TEST_F(Idx, RejectsEveryPrefixOfACompressedFile) {
   const std::string packed = gzip(idx_bytes({1, 4, 4}, "0123456789abcdef"));
   for (std::size_t size = 0; size < packed.size(); ++size) {
-    EXPECT_FALSE(error_for(packed.substr(0, size)).empty()) << size;
+    expect_bad(packed.substr(0, size), {"file"});
   }
 }
 
 TEST_F(Idx, RejectsForeignFiles) {
-  EXPECT_THAT(error_for("\x89PNG\r\n\x1a\n  and so on"), HasSubstr("not an IDX file"));
-  EXPECT_THAT(error_for(idx_bytes({3}, "abc")), HasSubstr("not an IDX file"));  // labels instead of images
+  expect_bad("\x89PNG\r\n\x1a\n  and so on", {"not an IDX file"});
+  expect_bad(idx_bytes({3}, "abc"), {"not an IDX file"});  // labels instead of images
   std::string floats = idx_bytes({1, 1, 1}, "abcd");
   floats[2] = 0x0D;
-  EXPECT_THAT(error_for(floats), HasSubstr("not an IDX file"));
+  expect_bad(floats, {"not an IDX file"});
 }
 
 TEST_F(Idx, RejectsHeadersThatLie) {
-  EXPECT_THAT(error_for(idx_bytes({0, 28, 28}, "")), HasSubstr("out of range"));
-  EXPECT_THAT(error_for(idx_bytes({1, 1u << 20, 1}, "")), HasSubstr("out of range"));
-  EXPECT_THAT(error_for(idx_bytes({0xffffffff, 4096, 4096}, "")), HasSubstr("out of range"));
-  EXPECT_THAT(error_for(idx_bytes({1u << 20, 28, 28}, "few")), HasSubstr("truncated"));
+  expect_bad(idx_bytes({0, 28, 28}, ""), {"out of range"});
+  expect_bad(idx_bytes({1, 1u << 20, 1}, ""), {"out of range"});
+  expect_bad(idx_bytes({0xffffffff, 4096, 4096}, ""), {"out of range"});
+  expect_bad(idx_bytes({1u << 20, 28, 28}, "few"), {"truncated"});
 }
 
 TEST_F(Idx, RejectsWhatFollowsTheElements) {
-  EXPECT_THAT(error_for(idx_bytes({1, 1, 1}, "ab")), HasSubstr("goes on"));
-  EXPECT_THAT(error_for(gzip(idx_bytes({1, 1, 1}, std::string(50'000'000, 'x')))), HasSubstr("goes on"));
+  expect_bad(idx_bytes({1, 1, 1}, "ab"), {"goes on"});
+  expect_bad(gzip(idx_bytes({1, 1, 1}, std::string(50'000'000, 'x'))), {"goes on"});
 }
 
 TEST_F(Idx, RejectsDamagedCompression) {
   const std::string packed = gzip(idx_bytes({1, 4, 4}, "0123456789abcdef"));
-  EXPECT_FALSE(error_for(packed.substr(0, 10) + std::string(40, '\xA5')).empty());
+  expect_bad(packed.substr(0, 10) + std::string(40, '\xA5'), {"file"});
   std::string wrong_checksum = packed;
   wrong_checksum[packed.size() - 8] ^= 1;
-  EXPECT_THAT(error_for(wrong_checksum), HasSubstr("damaged"));
+  expect_bad(wrong_checksum, {"damaged"});
 }
 
 TEST_F(Idx, RejectsWhatIsNoFile) {
-  EXPECT_THAT(error_of([&] { read_idx(folder_.path(), 3); }), HasSubstr("not a regular file"));
-  EXPECT_THAT(error_of([&] { read_idx(folder_ / "none", 3); }), HasSubstr("No such file"));
+  expect_bad_file([&] { read_idx(folder_.path(), 3); }, {"not a regular file"});
+  expect_bad_file([&] { read_idx(folder_ / "none", 3); }, {"No such file"});
   ASSERT_EQ(mkfifo((folder_ / "pipe").c_str(), 0600), 0);
-  EXPECT_THAT(error_of([&] { read_idx(folder_ / "pipe", 3); }), HasSubstr("not a regular file"));
+  expect_bad_file([&] { read_idx(folder_ / "pipe", 3); }, {"not a regular file"});
 }
 
 TEST_F(Idx, RejectsLabelsThatDoNotFit) {
   write_pair(idx_bytes({2, 1, 1}, "ab"), idx_bytes({2}, {0, 10}));
-  EXPECT_THAT(error_of([&] { read_pair(); }), HasSubstr("label 10 of image 1 is out of range (0 to 9)"));
+  expect_bad_file([&] { read_pair(); }, {"label 10 of image 1 is out of range (0 to 9)"});
   write_pair(idx_bytes({2, 1, 1}, "ab"), idx_bytes({3}, {0, 1, 2}));
-  EXPECT_THAT(error_of([&] { read_pair(); }), HasSubstr("3 labels"));
+  expect_bad_file([&] { read_pair(); }, {"3 labels"});
 }
 
 class Cifar : public testing::Test {
@@ -128,12 +121,11 @@ class Cifar : public testing::Test {
     write_bytes(folder_ / name, begin);
     std::filesystem::resize_file(folder_ / name, size);
   }
-  std::string batch_error() {
+  void expect_bad_batch(const char* fragment) {
     Images images;
-    const std::string text = error_of([&] { append_cifar_batch(images, folder_ / "batch"); });
+    expect_bad_file([&] { append_cifar_batch(images, folder_ / "batch"); }, {fragment});
     EXPECT_EQ(images.count, 0);
     EXPECT_TRUE(images.pixels.empty());
-    return text;
   }
 
   TemporaryFolder folder_;
@@ -159,40 +151,44 @@ TEST_F(Cifar, ReadsTheOfficialLayout) {
 
 TEST_F(Cifar, RejectsOtherSizes) {
   write_batch("batch", "", kCifarFileSize - 1);
-  EXPECT_THAT(batch_error(), HasSubstr("exactly 30730000"));
+  expect_bad_batch("exactly 30730000");
   write_batch("batch", "", kCifarFileSize + 1);
-  EXPECT_THAT(batch_error(), HasSubstr("30730000"));
+  expect_bad_batch("30730000");
   write_batch("batch", "", 0);
-  EXPECT_THAT(batch_error(), HasSubstr("has 0 bytes"));
+  expect_bad_batch("has 0 bytes");
 }
 
 TEST_F(Cifar, RejectsLabel10) {
   write_batch("batch", {10});
-  EXPECT_THAT(batch_error(), HasSubstr("label 10 of record 0 is out of range (0 to 9)"));
+  expect_bad_batch("label 10 of record 0 is out of range (0 to 9)");
 }
 
 TEST_F(Cifar, RejectsBadNames) {
-  const auto error = [&] { return error_of([&] { read_cifar_names(folder_ / "batches.meta.txt"); }); };
-  EXPECT_THAT(error(), HasSubstr("No such file"));
+  const auto expect = [&](const char* fragment) {
+    expect_bad_file([&] { read_cifar_names(folder_ / "batches.meta.txt"); }, {fragment});
+  };
+  expect("No such file");
   write_names("airplane\n");
-  EXPECT_THAT(error(), HasSubstr("1 class names, expected 10"));
+  expect("1 class names, expected 10");
   write_names("air\x1b[31mplane\n");
-  EXPECT_THAT(error(), HasSubstr("unprintable"));
+  expect("unprintable");
   write_names(std::string(10'000, 'x'));
-  EXPECT_THAT(error(), HasSubstr("more than"));
+  expect("more than");
 }
 
 TEST(Catalog, NamesTheKnownOnes) {
-  const std::string text = error_of([] { load_dataset("imagenet", ""); }, ErrorCode::kInvalidArgument);
-  EXPECT_THAT(text, HasSubstr("unknown data set 'imagenet'; known are fashion-mnist, mnist, cifar10"));
+  cenote_test::expect_invalid([] { load_dataset("imagenet", ""); },
+                              {"unknown data set 'imagenet'; known are fashion-mnist, mnist, cifar10"});
 }
 
 TEST(Catalog, SaysWhatToDoAboutMissingFiles) {
   TemporaryFolder empty;
-  const auto error = [&](const char* name) { return error_of([&] { load_dataset(name, empty.path()); }); };
-  EXPECT_THAT(error("fashion-mnist"), HasSubstr("apt-get install dataset-fashion-mnist"));
-  EXPECT_THAT(error("mnist"), HasSubstr("--data-dir DIR"));
-  EXPECT_THAT(error("cifar10"), HasSubstr("cifar-10-binary.tar.gz"));
+  const auto expect = [&](const char* name, const char* advice) {
+    expect_bad_file([&] { load_dataset(name, empty.path()); }, {advice});
+  };
+  expect("fashion-mnist", "apt-get install dataset-fashion-mnist");
+  expect("mnist", "--data-dir DIR");
+  expect("cifar10", "cifar-10-binary.tar.gz");
 }
 
 TEST(Catalog, ReadsTheSubsetInTheSourceTree) {
@@ -230,7 +226,7 @@ TEST(Catalog, RejectsSplitsOfDifferentShapes) {
   for (const char* split : {"train", "t10k"}) {
     write_bytes(folder / (std::string(split) + "-labels-idx1-ubyte"), idx_bytes({1}, {1}));
   }
-  EXPECT_THAT(error_of([&] { load_dataset("mnist", folder.path()); }), HasSubstr("training images are 1x1"));
+  expect_bad_file([&] { load_dataset("mnist", folder.path()); }, {"training images are 1x1"});
 }
 
 }  // namespace

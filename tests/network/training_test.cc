@@ -1,0 +1,221 @@
+// Training on the subset in the repository: it learns, and stopping it changes nothing.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/serialize.h>
+
+#include <set>
+
+#include "files.h"
+#include "network/data/catalog.h"
+#include "network/train/batches.h"
+#include "network/train/learner.h"
+#include "network/train/trainer.h"
+#include "support/errors.h"
+
+namespace cenote::network {
+namespace {
+
+using testing::HasSubstr;
+
+const Dataset& subset() {
+  static const Dataset dataset = load_dataset("fashion-mnist", CENOTE_TEST_DATA "/fashion-mnist-subset", 200);
+  return dataset;
+}
+
+TrainSettings small_settings() {
+  TrainSettings settings;
+  settings.limit = 200;
+  settings.threads = 2;
+  return settings;
+}
+
+/// Stops the run when it has asked `count` times.
+TrainConsole stop_after(int count) {
+  TrainConsole console;
+  console.stop_signal = [left = count]() mutable { return left-- > 0 ? 0 : 15; };
+  return console;
+}
+
+TrainStart start_of(const std::filesystem::path& folder) {
+  return {read_checkpoint(checkpoint_path(folder)), true};
+}
+
+/// Every tensor that a checkpoint holds for its learners, by name.
+std::vector<std::pair<std::string, torch::Tensor>> learner_tensors(const Checkpoint& checkpoint,
+                                                                   bool baseline) {
+  torch::serialize::InputArchive archive;
+  archive.load_from(checkpoint.archive.data(), checkpoint.archive.size());
+  std::vector<std::pair<std::string, torch::Tensor>> tensors;
+  const std::function<void(torch::serialize::InputArchive&, const std::string&)> collect =
+      [&](torch::serialize::InputArchive& from, const std::string& prefix) {
+        for (const std::string& key : from.keys()) {
+          torch::Tensor tensor;
+          torch::serialize::InputArchive part;
+          if (from.try_read(key, part)) {
+            collect(part, prefix + "/" + key);
+          } else if (from.try_read(key, tensor)) {
+            tensors.emplace_back(prefix + "/" + key, tensor);
+          }
+        }
+      };
+  for (const char* name : {"learner0", "learner1"}) {
+    torch::serialize::InputArchive part;
+    if (archive.try_read(name, part)) collect(part, name);
+    if (!baseline) break;
+  }
+  return tensors;
+}
+
+void expect_same_bits(const Checkpoint& a, const Checkpoint& b, bool baseline = false) {
+  const auto left = learner_tensors(a, baseline);
+  const auto right = learner_tensors(b, baseline);
+  ASSERT_EQ(left.size(), right.size());
+  ASSERT_GE(left.size(), 6U) << "the weights and biases of three layers";
+  for (std::size_t i = 0; i < left.size(); ++i) {
+    EXPECT_EQ(left[i].first, right[i].first);
+    EXPECT_TRUE(torch::equal(left[i].second, right[i].second)) << left[i].first;
+  }
+  ASSERT_EQ(a.history.size(), b.history.size());
+  for (std::size_t i = 0; i < a.history.size(); ++i) {
+    EXPECT_EQ(a.history[i].training_loss, b.history[i].training_loss);
+    EXPECT_EQ(a.history[i].validation_loss, b.history[i].validation_loss);
+    EXPECT_EQ(a.history[i].validation_accuracy, b.history[i].validation_accuracy);
+  }
+}
+
+TEST(EpochOrder, IsAPermutationOfSeedAndEpoch) {
+  const auto order = epoch_order(100, 1, 0);
+  EXPECT_EQ(std::set<std::int64_t>(order.begin(), order.end()).size(), 100U);
+  EXPECT_EQ(order, epoch_order(100, 1, 0));
+  EXPECT_NE(order, epoch_order(100, 1, 1));
+  EXPECT_NE(order, epoch_order(100, 2, 0));
+  EXPECT_NE(epoch_order(100, 0, 1), epoch_order(100, 1, 0));
+}
+
+TEST(Batch, NormalisesAndInterleaves) {
+  Images images{2, 3, 1, 2, {0, 0, 0, 0, 0, 0, 0, 255, 51, 102, 153, 204}, {4, 9}};
+  const std::vector<std::int64_t> indices = {1};
+  const Batch batch = make_batch(images, indices);
+  EXPECT_TRUE(batch.images.is_contiguous(torch::MemoryFormat::ChannelsLast));
+  const torch::Tensor want = torch::tensor({-1.0F, 1.0F, -0.6F, -0.2F, 0.2F, 0.6F}).reshape({1, 3, 1, 2});
+  EXPECT_TRUE(torch::allclose(batch.images, want, 0, 1e-6));
+  EXPECT_EQ(batch.labels.item<std::int64_t>(), 9);
+}
+
+TEST(Network, AgreesWithPlainTorch) {
+  for (const Downsample downsample : {Downsample::kStrided, Downsample::kMax, Downsample::kAvg}) {
+    NetworkSpec spec;
+    spec.downsample = downsample;
+    torch::manual_seed(5);
+    Learner ours(spec, Engine::kCenote, 0.01);
+    Learner plain(spec, Engine::kTorch, 0.01);
+    plain.copy_weights(ours);
+    std::vector<std::int64_t> indices(16);
+    std::iota(indices.begin(), indices.end(), 0);
+    StepSums our_sums, plain_sums;
+    for (int step = 0; step < 3; ++step) {
+      const Batch batch = make_batch(subset().train, indices);
+      ours.train_step(batch, our_sums);
+      plain.train_step(batch, plain_sums);
+    }
+    EXPECT_NEAR(our_sums.loss, plain_sums.loss, 1e-2 * plain_sums.loss);  // Adam amplifies the last bits
+    EXPECT_GT(our_sums.seconds, 0);
+  }
+}
+
+TEST(Training, LearnsAndWritesTheRunFolder) {
+  const TemporaryFolder folder;
+  std::FILE* out = std::fopen((folder / "out.txt").c_str(), "w+");
+  TrainConsole console;
+  console.out = out;
+  const TrainOutcome outcome = train(small_settings(), subset(), folder.path(), {}, console);
+  std::fclose(out);
+  EXPECT_EQ(outcome.signal, 0);
+  ASSERT_EQ(outcome.history.size(), 2U);
+  EXPECT_LT(outcome.history[1].training_loss, outcome.history[0].training_loss);
+  EXPECT_GT(outcome.history[1].validation_accuracy, 0.2) << "twice as good as guessing";
+  EXPECT_THAT(read_bytes(folder / "out.txt"),
+              testing::ContainsRegex("\nEpoch \\[2/2\\], Training Loss: [0-9]+\\.[0-9]{4}, Validation Loss: "
+                                     "[0-9]+\\.[0-9]{4}, Validation Accuracy: [0-9]+\\.[0-9]{2}%\n"));
+  EXPECT_THAT(read_bytes(folder / "metrics.csv"), testing::ContainsRegex("^epoch,.*\n1,.*\n2,.*\n$"));
+  const std::string html = read_bytes(folder / "index.html");
+  EXPECT_THAT(html, HasSubstr("2 of 2 done"));
+  EXPECT_THAT(html, HasSubstr("Ankle boot"));
+  EXPECT_THAT(html, testing::Not(HasSubstr("http")));
+}
+
+TEST(Training, ContinuesBitForBit) {
+  const TemporaryFolder whole, stopped;
+  train(small_settings(), subset(), whole.path(), {}, {});
+  // 13 batches and 4 validation steps per epoch: in the first epoch, in its validation, in the second epoch.
+  EXPECT_EQ(train(small_settings(), subset(), stopped.path(), {}, stop_after(5)).signal, 15);
+  EXPECT_EQ(start_of(stopped.path()).checkpoint.batch, 5);
+  train(small_settings(), subset(), stopped.path(), start_of(stopped.path()), stop_after(9));
+  EXPECT_EQ(start_of(stopped.path()).checkpoint.batch, 13);
+  train(small_settings(), subset(), stopped.path(), start_of(stopped.path()), stop_after(11));
+  EXPECT_EQ(start_of(stopped.path()).checkpoint.epoch, 1);
+  EXPECT_EQ(start_of(stopped.path()).checkpoint.batch, 7);
+  EXPECT_EQ(train(small_settings(), subset(), stopped.path(), start_of(stopped.path()), {}).signal, 0);
+  expect_same_bits(start_of(whole.path()).checkpoint, start_of(stopped.path()).checkpoint);
+}
+
+TEST(Training, GoesOnForMoreEpochsAsIfAskedAtOnce) {
+  const TemporaryFolder once, twice;
+  TrainSettings settings = small_settings();
+  settings.head = "flatten";
+  settings.downsample = "max";
+  train(settings, subset(), once.path(), {}, {});
+  settings.epochs = 1;
+  train(settings, subset(), twice.path(), {}, {});
+  settings.epochs = 2;
+  train(settings, subset(), twice.path(), start_of(twice.path()), {});
+  expect_same_bits(start_of(once.path()).checkpoint, start_of(twice.path()).checkpoint);
+}
+
+TEST(Training, ComparesWithTheBaseline) {
+  const TemporaryFolder whole, stopped;
+  TrainSettings settings = small_settings();
+  settings.baseline = "torch";
+  settings.epochs = 1;
+  const auto history = train(settings, subset(), whole.path(), {}, {}).history;
+  ASSERT_EQ(history.size(), 1U);
+  EXPECT_GT(history[0].images_per_second, 0);
+  EXPECT_GT(history[0].baseline_images_per_second, 0);
+  train(settings, subset(), stopped.path(), {}, stop_after(6));
+  train(settings, subset(), stopped.path(), start_of(stopped.path()), {});
+  expect_same_bits(start_of(whole.path()).checkpoint, start_of(stopped.path()).checkpoint, true);
+
+  settings.baseline.clear();
+  const TemporaryFolder alone;
+  train(settings, subset(), alone.path(), {}, {});
+  expect_same_bits(start_of(whole.path()).checkpoint, start_of(alone.path()).checkpoint);
+}
+
+TEST(Training, RejectsOtherDataAndOtherNetworks) {
+  const TemporaryFolder folder, other;
+  train(small_settings(), subset(), folder.path(), {}, stop_after(2));
+  Dataset changed = subset();
+  changed.train.pixels[0] ^= 1;
+  const auto resume = [&](const Dataset& dataset, const TrainStart& start) {
+    train(start.checkpoint.settings, dataset, folder.path(), start, {});
+  };
+  cenote_test::expect_invalid([&] { resume(changed, start_of(folder.path())); },
+                              {"not those that the run was started"});
+  TrainStart flatten = start_of(folder.path());
+  flatten.checkpoint.settings.head = "flatten";
+  cenote_test::expect_error([&] { resume(subset(), flatten); }, ErrorCode::kBadFile, {"another network"});
+  TrainStart garbage = start_of(folder.path());
+  garbage.checkpoint.archive = "not what torch writes";
+  cenote_test::expect_error([&] { resume(subset(), garbage); }, ErrorCode::kBadFile, {"torch cannot read"});
+}
+
+TEST(Training, SaysWhenTheLossIsLost) {
+  const TemporaryFolder folder;
+  TrainSettings settings = small_settings();
+  settings.lr = 1e30;
+  cenote_test::expect_invalid([&] { train(settings, subset(), folder.path(), {}, {}); },
+                              {"a lower --lr may help"});
+}
+
+}  // namespace
+}  // namespace cenote::network
