@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 
+#include "cenote/runtime.h"
 #include "core/check.h"
 #include "cpu/target.h"
 

@@ -48,7 +48,7 @@ class TorchOracle {
       if (axis.begin != axis.end) return "padding differs at begin and end";
       if (avg && axis.dilation != 1) return "avg with dilation";
       if (has_empty_window(axis)) return "torch writes outside the plane for windows without an element";
-      if (rank_ == 3 && axis.begin > axis.kernel / 2) return "max_pool3d wants padding <= kernel / 2";
+      if (axis.begin > axis.kernel / 2) return "torch wants padding <= kernel / 2, whatever the dilation";
       if (avg && rank_ == 3 && axis.size < axis.kernel) return "avg_pool3d wants input >= kernel";
     }
     return "";
