@@ -93,22 +93,25 @@ install_into_venv() {
   .venv/bin/python -m pip install --disable-pip-version-check --no-input $wanted && venv_works
 }
 
+complete_venv() {
+  .venv/bin/python -m pip --version >/dev/null 2>&1 || return
+  say "completing .venv with $wanted"
+  install_into_venv
+}
+
+make_venv() {
+  local python
+  python=$(find_python) || exit 1
+  say "making .venv with $wanted (a download of some hundred megabytes)"
+  rm -rf .venv
+  "$python" -m venv .venv && install_into_venv
+}
+
+# The stamp is written last, so an interrupted installation is noticed. What cannot be completed is made anew.
 prepare_venv() {
-  # The stamp is written last, so an interrupted installation is noticed.
   if venv_is_ready; then return; fi
-  if ! venv_works; then
-    if .venv/bin/python -m pip --version >/dev/null 2>&1; then
-      say "completing .venv with $wanted"
-    else
-      local python
-      python=$(find_python)
-      say "making .venv with $wanted (a download of some hundred megabytes)"
-      rm -rf .venv
-      "$python" -m venv .venv
-    fi
-    install_into_venv || fail "torch $torch_version could not be installed into .venv (see above).
-Check the network, remove .venv, and run the command again."
-  fi
+  venv_works || complete_venv || make_venv || fail "torch $torch_version could not be installed into .venv (see above).
+Check the network and the space on the disk, and run the command again."
   echo "$wanted" >"$stamp" 2>/dev/null || true
 }
 

@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <regex>
@@ -103,6 +104,7 @@ int main(int argc, char** argv) {
     const at::NoGradGuard no_grad;
     const Machine machine = describe_machine();
     const Setting setting{command_line(argc, argv), options.min_seconds, options.keep_memory};
+    std::filesystem::create_directories(options.out_dir);  // before the long part, in case it cannot be
     print_machine(machine, setting);
     const std::vector<Result> results = run_all(options);
     print_slower_rows(results);

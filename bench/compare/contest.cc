@@ -11,6 +11,7 @@
 #include <memory>
 #include <stdexcept>
 #include <tuple>
+#include <utility>
 
 #include "cenote/registry.h"
 #include "cenote/torch/ops.h"

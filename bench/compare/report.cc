@@ -5,11 +5,13 @@
 #include <fmt/ranges.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <utility>
 
 namespace cenote_bench {
 
@@ -128,7 +130,6 @@ void print_slower_rows(const std::vector<Result>& results) {
 
 void write_reports(const std::filesystem::path& folder, const Machine& machine, const Setting& setting,
                    const std::vector<Result>& results) {
-  std::filesystem::create_directories(folder);
   ordered_json document;
   for (const auto& [name, value] : facts(machine, setting)) document["machine"][name] = value;
   document["min_seconds_per_row"] = setting.min_seconds;

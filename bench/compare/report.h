@@ -1,6 +1,7 @@
 // The results as a table on the terminal, as JSON and as a markdown page.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -41,7 +42,7 @@ void print_result(const Result& result);
 /// The rows in which torch was faster, or that there are none.
 void print_slower_rows(const std::vector<Result>& results);
 
-/// compare.json and compare.md in `folder`, which is made if needed. Throws std::runtime_error.
+/// compare.json and compare.md in `folder`, which must exist. Throws std::runtime_error.
 void write_reports(const std::filesystem::path& folder, const Machine& machine, const Setting& setting,
                    const std::vector<Result>& results);
 

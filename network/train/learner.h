@@ -45,6 +45,7 @@ class Learner {
   void load(torch::serialize::InputArchive& archive);
 
   const torch::nn::Sequential& network() const { return network_; }
+  const torch::optim::Adam& optimiser() const { return optimiser_; }
 
  private:
   torch::nn::Sequential network_;

@@ -40,7 +40,8 @@ std::string progress_text(const std::string& label, std::int64_t first, std::int
     const int filled = static_cast<int>(fraction * kBarWidth);
     text += fmt::format(" [{:#<{}}{:.<{}}]", "", filled, "", kBarWidth - filled);
   }
-  text += fmt::format(" {:3.0f}%  {}/{} images", fraction * 100, done, total);
+  text += fmt::format(" {:3.0f}%", fraction * 100);
+  if (!bar) text += fmt::format("  {}/{} images", done, total);
   if (rate > 0) {
     text +=
         fmt::format("  {:.0f} images/s  ETA {}", rate, time_text(static_cast<double>(total - done) / rate));

@@ -18,8 +18,11 @@ namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
+/// With tables: the boundaries of the windows are quotients.
 Axes adaptive_axes(const Array5& in, const Array5& out) {
-  return {Axis::adaptive(in[2], out[2]), Axis::adaptive(in[3], out[3]), Axis::adaptive(in[4], out[4])};
+  Axes axes{Axis::adaptive(in[2], out[2]), Axis::adaptive(in[3], out[3]), Axis::adaptive(in[4], out[4])};
+  for (Axis& axis : axes) axis.tabulate_taps();
+  return axes;
 }
 
 bool fits_keys(const Axes& axes) {
@@ -27,11 +30,21 @@ bool fits_keys(const Axes& axes) {
   return taps < (1 << 30);
 }
 
-/// Windows this narrow leave most lanes of a vector empty.
+/// Windows that a few vectors hold are read from the row buffer, where the rows are one already.
 template <class T>
 bool narrow_windows(const Axis& w) {
   return w.kernel() < 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>())) &&
          w.in() <= kTilePositions;
+}
+
+template <class Reduction, class T>
+HWY_INLINE T ReduceNarrow(const T* from, std::int64_t count) {
+  if (count >= 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()))) {
+    return static_cast<T>(ReduceContiguous<Reduction>(from, count));
+  }
+  T reduced = from[0];
+  for (std::int64_t i = 1; i < count; ++i) reduced = Reduction::combine_scalar(reduced, from[i]);
+  return reduced;
 }
 
 /// Rows of narrow windows: finish(at, ow, reduced) stores an output.
@@ -43,22 +56,15 @@ void ForEachNarrowWindow(const ConstTensor5& x, const Tensor5& y, const Axes& ax
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     InputRows<T> rows;
     PhaseBuffer<T> buffer;
-    buffer.reserve(w.in(), 1, 0);
-    Scratch<Taps> windows;
-    windows.resize(static_cast<std::size_t>(w.out()));
-    for (std::int64_t ow = 0; ow < w.out(); ++ow) windows.get()[ow] = w.taps(ow);
+    buffer.reserve(w.in(), false, 0);
     const Tile tile{0, w.out(), w.in(), 0, 0, w.in()};
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
       ReduceRows<Reduction, kUnit>(rows, x.stride[4], tile, buffer);
       for (std::int64_t ow = 0; ow < w.out(); ++ow) {
-        const T* const from = buffer.at(windows.get()[ow].position);
-        T reduced = from[0];
-        for (std::int64_t i = 1; i < windows.get()[ow].count; ++i) {
-          reduced = Reduction::combine_scalar(reduced, from[i]);
-        }
-        finish(at, ow, reduced);
+        const Taps taps = w.taps(ow);
+        finish(at, ow, ReduceNarrow<Reduction>(buffer.at(taps.position), taps.count));
       }
     }
   });
@@ -120,8 +126,9 @@ void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
 template <class T>
 std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y,
                                         const ConstTensor5& indices) {
-  const Axes axes = adaptive_axes(grad_x.size, grad_y.size);
   if (indices.dtype == DType::i64) return scatter_indices<T>(grad_x, grad_y, indices);
+  Axes axes = adaptive_axes(grad_x.size, grad_y.size);
+  tabulate_row_readers(axes);
   if (indices.dtype == DType::u8) {
     MaxBackwardFromTaps<T, std::uint8_t>(grad_x, grad_y, indices, axes);
   } else {
@@ -132,7 +139,8 @@ std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor
 
 template <class T>
 void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y) {
-  const Axes axes = adaptive_axes(grad_x.size, grad_y.size);
+  Axes axes = adaptive_axes(grad_x.size, grad_y.size);
+  tabulate_row_readers(axes);
   if (channels_last(grad_x, grad_y)) {
     return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, count_of_output(axes));
   }

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "cenote/window.h"
 
@@ -34,6 +36,12 @@ struct Taps {
 struct Readers {
   std::int64_t first = 0;
   std::int64_t last = -1;
+};
+
+/// An output that reads an input, and through which tap.
+struct Reader {
+  std::int64_t output;
+  std::int64_t tap;
 };
 
 class Axis {
@@ -69,7 +77,39 @@ class Axis {
     return o * window_.stride - window_.padding_begin;
   }
 
+  /// Computes all taps or readers once; without this each call divides. For axes as long as a row is deep.
+  void tabulate_taps() {
+    std::vector<Taps> table(static_cast<std::size_t>(out_));
+    for (std::int64_t o = 0; o < out_; ++o) table[static_cast<std::size_t>(o)] = taps(o);
+    taps_ = std::move(table);
+  }
+  void tabulate_readers(std::int64_t begin, std::int64_t end) {
+    readers_begin_ = begin;
+    readers_end_ = end;
+    readers_.clear();
+    reader_begins_.assign(1, 0);
+    for (std::int64_t t = begin; t < end; ++t) {
+      const Readers range = readers(t);
+      for (std::int64_t o = range.first; o <= range.last; ++o) {
+        const std::int64_t tap = tap_of(o, t);
+        if (tap >= 0) readers_.push_back({o, tap});
+      }
+      reader_begins_.push_back(readers_.size());
+    }
+  }
+  bool tabulated_readers(std::int64_t begin, std::int64_t end) const {
+    return begin == readers_begin_ && end == readers_end_;
+  }
+  /// From the table, which must hold t; in the order of the outputs.
+  const Reader* readers_begin(std::int64_t t) const {
+    return readers_.data() + reader_begins_[row_of_table(t)];
+  }
+  const Reader* readers_end(std::int64_t t) const {
+    return readers_.data() + reader_begins_[row_of_table(t) + 1];
+  }
+
   Taps taps(std::int64_t o) const {
+    if (!taps_.empty()) return taps_[static_cast<std::size_t>(o)];
     const std::int64_t begin = start(o);
     if (adaptive_) {
       // The end is ceil((o + 1) * in / out): outputs mirror, so it is in less the start of out - 1 - o.
@@ -85,7 +125,8 @@ class Axis {
   /// Window positions of output o that count for an average: those before the end of the end padding.
   std::int64_t padded_taps(std::int64_t o) const {
     const std::int64_t room = in_ + window_.padding_end - 1 - start(o);
-    return room < 0 ? 0 : std::min(window_.kernel, room / window_.dilation + 1);
+    if (room < 0) return 0;
+    return std::min(window_.kernel, (window_.dilation == 1 ? room : room / window_.dilation) + 1);
   }
 
   Readers readers(std::int64_t t) const {
@@ -105,10 +146,17 @@ class Axis {
   }
 
  private:
+  std::size_t row_of_table(std::int64_t t) const { return static_cast<std::size_t>(t - readers_begin_); }
+
   WindowAxis window_;
   std::int64_t in_ = 1;
   std::int64_t out_ = 1;
   bool adaptive_ = false;
+  std::vector<Taps> taps_;
+  std::vector<Reader> readers_;
+  std::vector<std::size_t> reader_begins_;
+  std::int64_t readers_begin_ = 0;
+  std::int64_t readers_end_ = -1;
 };
 
 }  // namespace cenote::cpu

@@ -15,41 +15,6 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// The output columns that read each of a tile of input columns, kept while the tile stays the same.
-class ColumnReaders {
- public:
-  struct Reader {
-    std::int64_t ow;
-    std::int64_t tap;
-  };
-
-  void collect(const Axis& w, std::int64_t first, std::int64_t last) {
-    if (first == first_ && last == last_) return;
-    first_ = first;
-    last_ = last;
-    readers_.clear();
-    begins_.assign(1, 0);
-    for (std::int64_t column = first; column < last; ++column) {
-      const Readers range = w.readers(column);
-      for (std::int64_t ow = range.first; ow <= range.last; ++ow) {
-        const std::int64_t tap = w.tap_of(ow, column);
-        if (tap >= 0) readers_.push_back({ow, tap});
-      }
-      begins_.push_back(readers_.size());
-    }
-  }
-  const Reader* begin(std::int64_t column) const { return readers_.data() + begins_[index(column)]; }
-  const Reader* end(std::int64_t column) const { return readers_.data() + begins_[index(column) + 1]; }
-
- private:
-  std::size_t index(std::int64_t column) const { return static_cast<std::size_t>(column - first_); }
-
-  std::vector<Reader> readers_;
-  std::vector<std::size_t> begins_;
-  std::int64_t first_ = -1;
-  std::int64_t last_ = -1;
-};
-
 /// One output pixel that reads the pixel at hand.
 template <class T, class Tap>
 struct PixelReader {
@@ -60,7 +25,7 @@ struct PixelReader {
 };
 
 /// Pixels of grad_x in parallel: add(at, row reader, column reader, list), then write(list, to).
-template <class T, class Reader, class Add, class Write>
+template <class T, class PixelReader, class Add, class Write>
 void ForEachGradPixel(const Tensor5& grad_x, const Axes& axes, const Add& add, const Write& write) {
   const Axis& w = axes[2];
   // Whole rows up to this many pixels, so that the column readers are computed once.
@@ -70,19 +35,20 @@ void ForEachGradPixel(const Tensor5& grad_x, const Axes& axes, const Add& add, c
   const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * per_tile * grad_x.size[1];
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     ReaderRows rows;
-    ColumnReaders columns;
-    std::vector<Reader> list;
+    Axis columns = w;  // this thread's table of the readers of a tile
+    std::vector<PixelReader> list;
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       rows.collect(axes, at[1], at[2]);
       const std::int64_t first = at[3] * per_tile;
       const std::int64_t last = std::min(w.in(), first + per_tile);
-      columns.collect(w, first, last);
+      if (!columns.tabulated_readers(first, last)) columns.tabulate_readers(first, last);
       T* to = row_of<T>(grad_x, at[0], 0, at[1], at[2]) + first * grad_x.stride[4];
       for (std::int64_t column = first; column < last; ++column, to += grad_x.stride[4]) {
         list.clear();
         for (std::int64_t i = 0; i < rows.count(); ++i) {
-          for (const auto* reader = columns.begin(column); reader != columns.end(column); ++reader) {
+          for (const Reader* reader = columns.readers_begin(column); reader != columns.readers_end(column);
+               ++reader) {
             list.push_back(add(at[0], rows[i], *reader));
           }
         }
@@ -124,17 +90,17 @@ template <class T, class Tap>
 void ChannelsLastMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                              const Axes& axes) {
   using Key = hwy::MakeSigned<T>;
-  using Reader = PixelReader<T, Tap>;
+  using Entry = PixelReader<T, Tap>;
   const std::int64_t channels = grad_x.size[1];
-  const auto add = [&](std::int64_t n, const ReaderRow& row, const ColumnReaders::Reader& column) {
-    return Reader{row_of<const T>(grad_y, n, 0, row.od, row.oh) + column.ow * grad_y.stride[4],
-                  row_of<const Tap>(taps, n, 0, row.od, row.oh) + column.ow * taps.stride[4],
-                  row.tap * axes[2].kernel() + column.tap, T{1}};
+  const auto add = [&](std::int64_t n, const ReaderRow& row, const Reader& column) {
+    return Entry{row_of<const T>(grad_y, n, 0, row.od, row.oh) + column.output * grad_y.stride[4],
+                 row_of<const Tap>(taps, n, 0, row.od, row.oh) + column.output * taps.stride[4],
+                 row.tap * axes[2].kernel() + column.tap, T{1}};
   };
-  ForEachGradPixel<T, Reader>(grad_x, axes, add, [&](const std::vector<Reader>& list, T* to) HWY_ATTR {
+  ForEachGradPixel<T, Entry>(grad_x, axes, add, [&](const std::vector<Entry>& list, T* to) HWY_ATTR {
     const hn::ScalableTag<T> d;
     const hn::RebindToSigned<decltype(d)> di;
-    SumReaders(list, channels, to, [&](const Reader& reader, std::int64_t c, std::size_t part) HWY_ATTR {
+    SumReaders(list, channels, to, [&](const Entry& reader, std::int64_t c, std::size_t part) HWY_ATTR {
       HWY_ALIGN Tap padded[kMaxLanes<T>] = {};
       const Tap* from = reader.taps + c;
       if (part != 0) {
@@ -151,18 +117,17 @@ void ChannelsLastMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, 
 template <class T, class Divide>
 void ChannelsLastAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
                              const Divide& divide) {
-  using Reader = PixelReader<T, T>;
-  const auto add = [&](std::int64_t n, const ReaderRow& row, const ColumnReaders::Reader& column) {
-    const auto divisor = divide(row.od, row.oh, column.ow);
-    return Reader{row_of<const T>(grad_y, n, 0, row.od, row.oh) + column.ow * grad_y.stride[4], nullptr, 0,
-                  static_cast<T>(1.0 / static_cast<double>(divisor))};
+  using Entry = PixelReader<T, T>;
+  const auto add = [&](std::int64_t n, const ReaderRow& row, const Reader& column) {
+    const auto divisor = divide(row.od, row.oh, column.output);
+    return Entry{row_of<const T>(grad_y, n, 0, row.od, row.oh) + column.output * grad_y.stride[4], nullptr, 0,
+                 static_cast<T>(1.0 / static_cast<double>(divisor))};
   };
-  ForEachGradPixel<T, Reader>(grad_x, axes, add, [&](const std::vector<Reader>& list, T* to) HWY_ATTR {
+  ForEachGradPixel<T, Entry>(grad_x, axes, add, [&](const std::vector<Entry>& list, T* to) HWY_ATTR {
     const hn::ScalableTag<T> d;
-    SumReaders(list, grad_x.size[1], to,
-               [&](const Reader& reader, std::int64_t c, std::size_t part) HWY_ATTR {
-                 return hn::Mul(hn::Set(d, reader.scale), LoadLanes<true>(d, reader.grads + c, 1, part));
-               });
+    SumReaders(list, grad_x.size[1], to, [&](const Entry& reader, std::int64_t c, std::size_t part) HWY_ATTR {
+      return hn::Mul(hn::Set(d, reader.scale), LoadLanes<true>(d, reader.grads + c, 1, part));
+    });
   });
 }
 

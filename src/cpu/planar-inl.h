@@ -59,29 +59,26 @@ class PhaseBuffer {
  public:
   static constexpr std::int64_t kSlack = 4 * HWY_MAX_BYTES / static_cast<std::int64_t>(sizeof(T));
 
-  void reserve(std::int64_t length, int phases, std::int64_t gather_slack) {
-    phases_ = phases;
-    pitch_ = (length + phases - 1) / phases + kSlack + gather_slack;
-    T* const data = data_.resize(static_cast<std::size_t>(pitch_ * phases));
-    std::fill(data, data + pitch_ * phases, T{0});  // what whole vectors may read beyond the end
+  /// `split`: even and odd positions apart.
+  void reserve(std::int64_t length, bool split, std::int64_t gather_slack) {
+    split_ = split ? 1 : 0;
+    pitch_ = (length >> split_) + 1 + kSlack + gather_slack;
+    T* const data = data_.resize(static_cast<std::size_t>(pitch_ << split_));
+    std::fill(data, data + (pitch_ << split_), T{0});  // what whole vectors may read beyond the end
   }
-  int phases() const { return phases_; }
+  bool split() const { return split_ != 0; }
   T* at(std::int64_t position) const {
-    return data_.get() + position % phases_ * pitch_ + position / phases_;
+    return data_.get() + (position & split_) * pitch_ + (position >> split_);
   }
-  /// Positions begin .. end - 1 (and a vector beyond, where that is the end of the buffer).
+  /// Positions begin .. end - 1.
   void fill(std::int64_t begin, std::int64_t end, T value) const {
-    for (int phase = 0; phase < phases_; ++phase) {
-      T* const row = data_.get() + phase * pitch_;
-      std::fill(row + (begin - phase + phases_ - 1) / phases_, row + (end - phase + phases_ - 1) / phases_,
-                value);
-    }
+    for (std::int64_t position = begin; position < end; ++position) *at(position) = value;
   }
 
  private:
   Scratch<T> data_;
   std::int64_t pitch_ = 0;
-  int phases_ = 1;
+  int split_ = 0;
 };
 
 /// Splits two vectors of neighbouring positions and stores them to the phases of their first position.
@@ -96,42 +93,81 @@ HWY_INLINE void StorePhases(D d, VecOf<D> low, VecOf<D> high, T* first_phase, T*
 #endif
 }
 
-/// Vertical pass: the reduction of all rows, column by column, into the buffer.
-template <class Reduction, bool kUnit, class T>
-HWY_NOINLINE void ReduceRows(const InputRows<T>& rows, std::int64_t stride, const Tile& tile,
-                             const PhaseBuffer<T>& buffer) {
+/// One vector of columns of all rows. kRows is their number, or 0 for any; kFull: no lane is beyond the row.
+template <class Reduction, int kRows, bool kUnit, bool kFull, class T>
+HWY_INLINE VecOf<hn::ScalableTag<T>> ReduceColumns(const InputRows<T>& rows, std::int64_t offset,
+                                                   std::int64_t stride, std::size_t part) {
+  const hn::ScalableTag<T> d;
+  if constexpr (kRows > 0) {
+    auto acc = LoadLanes<kUnit>(d, rows.row(0) + offset, stride, kFull ? 0 : part);
+    for (std::int64_t i = 1; i < kRows; ++i) {
+      acc = Reduction::combine(d, acc, LoadLanes<kUnit>(d, rows.row(i) + offset, stride, kFull ? 0 : part));
+    }
+    return acc;
+  } else {
+    return ReduceBlocked<Reduction>(d, rows.count(), [&](std::int64_t i) HWY_ATTR {
+      return LoadLanes<kUnit>(d, rows.row(i) + offset, stride, kFull ? 0 : part);
+    });
+  }
+}
+
+template <class Reduction, int kRows, bool kUnit, class T>
+HWY_NOINLINE void ReduceSomeRows(const InputRows<T>& rows, std::int64_t stride, const Tile& tile,
+                                 const PhaseBuffer<T>& buffer) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t origin = tile.first_col * stride;
+  std::int64_t col = 0;
+  const auto full = [&](std::int64_t at) HWY_ATTR {
+    return ReduceColumns<Reduction, kRows, kUnit, true>(rows, origin + at * stride, stride, 0);
+  };
+  const auto last = [&](std::int64_t at) HWY_ATTR {
+    return ReduceColumns<Reduction, kRows, kUnit, false>(rows, origin + at * stride, stride,
+                                                         static_cast<std::size_t>(tile.cols - at));
+  };
+  if (!buffer.split()) {
+    T* const to = buffer.at(tile.lead);
+    for (; col + lanes <= tile.cols; col += lanes) hn::StoreU(full(col), d, to + col);
+    if (col < tile.cols) hn::StoreU(last(col), d, to + col);
+    return;
+  }
+  T* const first = buffer.at(tile.lead);
+  T* const second = buffer.at(tile.lead + 1);
+  for (; col + 2 * lanes <= tile.cols; col += 2 * lanes) {
+    StorePhases(d, full(col), full(col + lanes), first + col / 2, second + col / 2);
+  }
+  if (col + lanes < tile.cols) {
+    StorePhases(d, full(col), last(col + lanes), first + col / 2, second + col / 2);
+  } else if (col + lanes == tile.cols) {
+    const auto low = full(col);
+    StorePhases(d, low, low, first + col / 2, second + col / 2);
+  } else if (col < tile.cols) {
+    const auto low = last(col);
+    StorePhases(d, low, low, first + col / 2, second + col / 2);
+  }
+}
+
+/// Vertical pass: the reduction of all rows, column by column, into the buffer.
+template <class Reduction, bool kUnit, class T>
+void ReduceRows(const InputRows<T>& rows, std::int64_t stride, const Tile& tile,
+                const PhaseBuffer<T>& buffer) {
   constexpr T kIdentity = Reduction::template identity<T>();
   if (rows.count() == 0 || tile.cols == 0) {
     buffer.fill(0, tile.length, kIdentity);
     return;
   }
-  const auto reduce = [&](std::int64_t col, std::int64_t left) HWY_ATTR {
-    const auto part = static_cast<std::size_t>(left >= lanes ? 0 : left);
-    const std::int64_t offset = (tile.first_col + col) * stride;
-    return ReduceBlocked<Reduction>(d, rows.count(), [&](std::int64_t i) HWY_ATTR {
-      return LoadLanes<kUnit>(d, rows.row(i) + offset, stride, part);
-    });
-  };
-  if (buffer.phases() == 1) {
-    T* const to = buffer.at(tile.lead);
-    std::int64_t col = 0;
-    for (; col + lanes <= tile.cols; col += lanes) hn::StoreU(reduce(col, lanes), d, to + col);
-    if (col < tile.cols) hn::StoreU(reduce(col, tile.cols - col), d, to + col);
-  } else {
-    T* const first = buffer.at(tile.lead);
-    T* const second = buffer.at(tile.lead + 1);
-    std::int64_t col = 0;
-    for (; col + 2 * lanes <= tile.cols; col += 2 * lanes) {
-      StorePhases(d, reduce(col, lanes), reduce(col + lanes, lanes), first + col / 2, second + col / 2);
-    }
-    if (col < tile.cols) {
-      const std::int64_t left = tile.cols - col;
-      const VecOf<decltype(d)> low = reduce(col, left);
-      const VecOf<decltype(d)> high = left > lanes ? reduce(col + lanes, left - lanes) : low;
-      StorePhases(d, low, high, first + col / 2, second + col / 2);
-    }
+  switch (rows.count()) {
+    case 1:
+      ReduceSomeRows<Reduction, 1, kUnit>(rows, stride, tile, buffer);
+      break;
+    case 2:
+      ReduceSomeRows<Reduction, 2, kUnit>(rows, stride, tile, buffer);
+      break;
+    case 3:
+      ReduceSomeRows<Reduction, 3, kUnit>(rows, stride, tile, buffer);
+      break;
+    default:
+      ReduceSomeRows<Reduction, 0, kUnit>(rows, stride, tile, buffer);
   }
   buffer.fill(0, tile.lead, kIdentity);
   buffer.fill(tile.lead + tile.cols, tile.length, kIdentity);
@@ -266,13 +302,13 @@ void ForEachReducedRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes
     PhaseBuffer<T> buffer;
     TapSources<T> sources;
     const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
-    buffer.reserve(longest, w.stride() == 2 ? 2 : 1,
-                   w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0);
+    buffer.reserve(longest, w.stride() == 2, w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0);
     sources.set(buffer, w);
     auto state = row.thread_state();
     Cursor at(units, begin);
+    Tile tile = make_tile(w, at[4], per_tile);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      const Tile tile = make_tile(w, at[4], per_tile);
+      if (units[4] > 1) tile = make_tile(w, at[4], per_tile);
       rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
       ReduceRows<Reduction, kUnit>(rows, x.stride[4], tile, buffer);
       row(state, at, tile, sources);

@@ -66,15 +66,32 @@ inline GradTile make_grad_tile(const PhasePlan& plan, std::int64_t index, std::i
   return tile;
 }
 
-/// One output row, widened by zeros to a tile; `convert(from, to, count)` copies the real part.
-template <class To, class Convert>
-void PadRow(const GradTile& tile, std::int64_t out, std::int64_t slack, To outside, To* to,
-            const Convert& convert) {
+/// The real outputs of a tile: positions begin .. end - 1 of its row, from output `output` on.
+struct RealOutputs {
+  std::int64_t begin;
+  std::int64_t end;
+  std::int64_t output;
+};
+
+inline RealOutputs real_outputs(const GradTile& tile, std::int64_t out) {
   const std::int64_t begin = std::clamp<std::int64_t>(-tile.first_out, 0, tile.outs);
-  const std::int64_t end = std::clamp<std::int64_t>(out - tile.first_out, begin, tile.outs);
-  std::fill(to, to + begin, outside);
-  convert(tile.first_out + begin, to + begin, end - begin);
-  std::fill(to + end, to + tile.outs + slack, outside);
+  return {begin, std::clamp<std::int64_t>(out - tile.first_out, begin, tile.outs), tile.first_out + begin};
+}
+
+/// One output row as `To`, widened to a tile and a vector beyond by `outside`.
+template <class To, class From>
+HWY_INLINE void PadRow(const GradTile& tile, const RealOutputs& real, const From* from, std::int64_t stride,
+                       To outside, To* to) {
+  constexpr auto kBeyond = static_cast<std::int64_t>(kMaxLanes<To>);
+  for (std::int64_t o = 0; o < real.begin; ++o) to[o] = outside;
+  const From* const first = from + real.output * stride;
+  const std::int64_t count = real.end - real.begin;
+  if (stride == 1) {  // a loop of its own, so that it vectorises
+    for (std::int64_t o = 0; o < count; ++o) to[real.begin + o] = static_cast<To>(first[o]);
+  } else {
+    for (std::int64_t o = 0; o < count; ++o) to[real.begin + o] = static_cast<To>(first[o * stride]);
+  }
+  for (std::int64_t o = real.end; o < tile.outs + kBeyond; ++o) to[o] = outside;
 }
 
 /// Interleaves `stride` phase rows into columns first .. of a row of grad_x.
@@ -83,42 +100,72 @@ void InterleavePhases(const T* phases, std::int64_t pitch, std::int64_t stride, 
                       std::int64_t to_stride) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  std::int64_t m = 0;
   if (stride == 2 && to_stride == 1) {
+    std::int64_t m = 0;
     for (; 2 * (m + lanes) <= columns; m += lanes) {
       hn::StoreInterleaved2(hn::Load(d, phases + m), hn::Load(d, phases + pitch + m), d, to + 2 * m);
     }
+    if (2 * m < columns) {
+      HWY_ALIGN T last[2 * kMaxLanes<T>];
+      hn::StoreInterleaved2(hn::Load(d, phases + m), hn::Load(d, phases + pitch + m), d, last);
+      const std::int64_t left = columns - 2 * m;
+      const std::int64_t whole = std::min(left, lanes);
+      StorePart(d, hn::Load(d, last), to + 2 * m, static_cast<std::size_t>(whole));
+      if (left > whole) {
+        StorePart(d, hn::Load(d, last + lanes), to + 2 * m + lanes, static_cast<std::size_t>(left - whole));
+      }
+    }
+    return;
   }
-  for (std::int64_t column = m * stride; column < columns; ++m) {
+  for (std::int64_t m = 0, column = 0; column < columns; ++m) {
     for (std::int64_t phase = 0; phase < stride && column < columns; ++phase, ++column) {
       to[column * to_stride] = phases[phase * pitch + m];
     }
   }
 }
 
-/// Sums the shifted rows of every phase: load(row, o, tap) is the contribution of outputs o .. to tap `tap`.
-template <class T, class Load>
-HWY_INLINE void SumPhases(const PhasePlan& plan, const Axis& w, const GradTile& tile, std::int64_t rows,
-                          T* phases, std::int64_t pitch, T* to, std::int64_t to_stride, const Load& load) {
+/// sum over the terms of value(term, m) for one phase; kTerms is their number, or 0 for any number.
+template <int kTerms, class T, class Terms, class Value, class Store>
+HWY_INLINE void SumTerms(const Terms& terms, std::int64_t groups, const Value& value, const Store& store) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::size_t count = kTerms > 0 ? kTerms : terms.size();
+  for (std::int64_t m = 0; m < groups; m += lanes) {
+    auto sum = hn::Zero(d);
+    for (std::size_t i = 0; i < count; ++i) sum = hn::Add(sum, value(terms[i], m));
+    store(m, sum);
+  }
+}
+
+/// One row of grad_x. terms(phase) lists what its columns add up; value(term, m) is one vector of it.
+template <class T, class Terms, class Value>
+HWY_INLINE void SumPhases(const Axis& w, const GradTile& tile, T* phases, std::int64_t pitch, T* to,
+                          std::int64_t to_stride, const Terms& terms, const Value& value) {
+  const hn::ScalableTag<T> d;
   const std::int64_t stride = w.stride();
   const std::int64_t columns = std::min(w.in() - tile.first * stride, tile.groups * stride);
   const RowSink<T> sink(to, to_stride, columns);
   for (std::int64_t phase = 0; phase < stride; ++phase) {
-    const std::vector<PhaseTap>& taps = plan.taps(phase);
-    for (std::int64_t m = 0; m < tile.groups; m += lanes) {
-      auto sum = hn::Zero(d);
-      for (std::int64_t row = 0; row < rows; ++row) {
-        for (const PhaseTap& tap : taps) {
-          sum = hn::Add(sum, load(row, tile.first + m - tap.shift - tile.first_out, tap.tap));
-        }
-      }
+    const auto store = [&](std::int64_t m, VecOf<decltype(d)> sum) HWY_ATTR {
       if (stride == 1) {
         sink.store(d, m, sum);
       } else {
         hn::Store(sum, d, phases + phase * pitch + m);
       }
+    };
+    const auto& list = terms(phase);
+    switch (list.size()) {
+      case 1:
+        SumTerms<1, T>(list, tile.groups, value, store);
+        break;
+      case 2:
+        SumTerms<2, T>(list, tile.groups, value, store);
+        break;
+      case 4:
+        SumTerms<4, T>(list, tile.groups, value, store);
+        break;
+      default:
+        SumTerms<0, T>(list, tile.groups, value, store);
     }
   }
   if (stride > 1) InterleavePhases(phases, pitch, stride, columns, to, to_stride);
@@ -139,7 +186,7 @@ void ForEachGradRow(const Tensor5& grad_x, const Axes& axes, const PhasePlan& pl
     ReaderRows readers;
     Scratch<T> phases;
     phases.resize(static_cast<std::size_t>(pitch * w.stride()));
-    State state;
+    State state(axes);
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       readers.collect(axes, at[2], at[3]);
@@ -151,104 +198,154 @@ void ForEachGradRow(const Tensor5& grad_x, const Axes& axes, const PhasePlan& pl
   });
 }
 
-template <class T>
-void CopyStrided(const T* from, std::int64_t stride, T* to, std::int64_t count) {
-  if (stride == 1) {
-    std::copy_n(from, count, to);
-    return;
+/// Which output row lies in which slot of a buffer. Neighbouring rows of grad_x read overlapping ranges of
+/// output rows; each is widened once and kept until its slot is needed again.
+class RowSlots {
+ public:
+  explicit RowSlots(const Axes& axes) : depth_(range(axes[0])), height_(range(axes[1])) {
+    owners_.resize(static_cast<std::size_t>(depth_ * height_), {-1, -1, -1, -1, -1});
   }
-  for (std::int64_t i = 0; i < count; ++i) to[i] = from[i * stride];
-}
+  std::int64_t count() const { return depth_ * height_; }
+  std::int64_t slot(std::int64_t od, std::int64_t oh) const { return od % depth_ * height_ + oh % height_; }
+  /// True when the slot held something else.
+  bool claim(const Cursor& at, std::int64_t od, std::int64_t oh) {
+    auto& owner = owners_[static_cast<std::size_t>(slot(od, oh))];
+    const Cursor::Index wanted{at[0], at[1], od, oh, at[4]};
+    if (owner == wanted) return false;
+    owner = wanted;
+    return true;
+  }
 
-/// Taps as the integers of T's lanes; the mark for none stays a number that no tap has.
-template <class Key, class Tap>
-void WidenTaps(const Tap* from, std::int64_t stride, Key* to, std::int64_t count) {
-  if (stride == 1) {
-    for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<Key>(from[i]);
-    return;
+ private:
+  /// Outputs between the first and the last that read one input.
+  static std::int64_t range(const Axis& axis) {
+    return std::max<std::int64_t>(1, std::min(axis.out(), (axis.dilated_kernel() - 1) / axis.stride() + 1));
   }
-  for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<Key>(from[i * stride]);
-}
+
+  std::int64_t depth_;
+  std::int64_t height_;
+  std::vector<Cursor::Index> owners_;
+};
+
+template <class T>
+struct MaxTerm {
+  const T* grads;
+  const hwy::MakeSigned<T>* keys;
+  hwy::MakeSigned<T> key;
+};
+
+/// Working memory of a thread for the max backward: widened rows of grad_y and of taps.
+template <class T>
+struct MaxBackwardState {
+  explicit MaxBackwardState(const Axes& axes) : slots(axes) {}
+  RowSlots slots;
+  Scratch<T> grads;
+  Scratch<hwy::MakeSigned<T>> keys;
+  std::vector<MaxTerm<T>> terms;
+};
 
 template <class T, class Tap>
 void PlanarMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                        const Axes& axes) {
   using Key = hwy::MakeSigned<T>;
-  struct State {
-    Scratch<T> grads;
-    Scratch<Key> keys;
-  };
+  using State = MaxBackwardState<T>;
   const Axis& w = axes[2];
   const PhasePlan plan(w);
-  ForEachGradRow<T, State>(
-      grad_x, axes, plan,
-      [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers, T* phases,
-          std::int64_t pitch, T* to) HWY_ATTR {
-        const hn::ScalableTag<T> d;
-        const hn::RebindToSigned<decltype(d)> di;
-        constexpr std::int64_t kSlack = PhaseBuffer<T>::kSlack;
-        const std::int64_t length = tile.outs + kSlack;
-        T* const grads = state.grads.resize(static_cast<std::size_t>(length * readers.count()));
-        Key* const keys = state.keys.resize(static_cast<std::size_t>(length * readers.count()));
-        for (std::int64_t i = 0; i < readers.count(); ++i) {
-          const T* const grad_row = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
-          const Tap* const tap_row = row_of<const Tap>(taps, at[0], at[1], readers[i].od, readers[i].oh);
-          PadRow(tile, w.out(), kSlack, T{0}, grads + i * length,
-                 [&](std::int64_t from, T* out, std::int64_t count) {
-                   CopyStrided(grad_row + from * grad_y.stride[4], grad_y.stride[4], out, count);
-                 });
-          PadRow(tile, w.out(), kSlack, Key{-1}, keys + i * length,
-                 [&](std::int64_t from, Key* out, std::int64_t count) {
-                   WidenTaps(tap_row + from * taps.stride[4], taps.stride[4], out, count);
-                 });
+  const auto row = [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers,
+                       T* phases, std::int64_t pitch, T* to) HWY_ATTR {
+    const hn::ScalableTag<T> d;
+    const hn::RebindToSigned<decltype(d)> di;
+    const std::int64_t length = tile.outs + PhaseBuffer<T>::kSlack;
+    const RealOutputs real = real_outputs(tile, w.out());
+    T* const grads = state.grads.resize(static_cast<std::size_t>(length * state.slots.count()));
+    Key* const keys = state.keys.resize(static_cast<std::size_t>(length * state.slots.count()));
+    for (std::int64_t i = 0; i < readers.count(); ++i) {
+      const ReaderRow& reader = readers[i];
+      if (!state.slots.claim(at, reader.od, reader.oh)) continue;
+      const std::int64_t slot = state.slots.slot(reader.od, reader.oh) * length;
+      PadRow(tile, real, row_of<const T>(grad_y, at[0], at[1], reader.od, reader.oh), grad_y.stride[4], T{0},
+             grads + slot);
+      PadRow(tile, real, row_of<const Tap>(taps, at[0], at[1], reader.od, reader.oh), taps.stride[4], Key{-1},
+             keys + slot);
+    }
+    const auto terms = [&](std::int64_t phase) -> const std::vector<MaxTerm<T>>& {
+      const std::vector<PhaseTap>& in_phase = plan.taps(phase);
+      state.terms.resize(static_cast<std::size_t>(readers.count()) * in_phase.size());
+      MaxTerm<T>* next = state.terms.data();
+      for (std::int64_t i = 0; i < readers.count(); ++i) {
+        const std::int64_t slot = state.slots.slot(readers[i].od, readers[i].oh) * length;
+        for (const PhaseTap& tap : in_phase) {
+          const std::int64_t offset = slot + tile.first - tap.shift - tile.first_out;
+          *next++ = {grads + offset, keys + offset, static_cast<Key>(readers[i].tap * w.kernel() + tap.tap)};
         }
-        SumPhases(plan, w, tile, readers.count(), phases, pitch, to, grad_x.stride[4],
-                  [&](std::int64_t row, std::int64_t o, std::int64_t tap) HWY_ATTR {
-                    const auto wanted = hn::Set(di, static_cast<Key>(readers[row].tap * w.kernel() + tap));
-                    const auto hit = hn::Eq(hn::LoadU(di, keys + row * length + o), wanted);
-                    return hn::IfThenElseZero(hn::RebindMask(d, hit), hn::LoadU(d, grads + row * length + o));
-                  });
-      });
+      }
+      return state.terms;
+    };
+    const auto value = [&](const MaxTerm<T>& term, std::int64_t m) HWY_ATTR {
+      const auto hit = hn::Eq(hn::LoadU(di, term.keys + m), hn::Set(di, term.key));
+      return hn::IfThenElseZero(hn::RebindMask(d, hit), hn::LoadU(d, term.grads + m));
+    };
+    SumPhases<T>(w, tile, phases, pitch, to, grad_x.stride[4], terms, value);
+  };
+  ForEachGradRow<T, State>(grad_x, axes, plan, row);
+}
+
+template <class T>
+struct AvgBackwardState {
+  explicit AvgBackwardState(const Axes&) {}
+  Scratch<T> sums;
+  ColumnDivisors<T> columns;
+  std::vector<const T*> terms;
+};
+
+/// sums += grad row / divisors, over the real outputs.
+template <class T>
+HWY_INLINE void AddQuotients(const T* from, std::int64_t stride, std::int64_t count, T row_factor,
+                             const T* divisors, T* sums) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto factor = hn::Set(d, row_factor);
+  for (std::int64_t o = 0; o < count; o += lanes) {
+    const auto part = static_cast<std::size_t>(count - o >= lanes ? 0 : count - o);
+    const auto grads = stride == 1 ? LoadLanes<true>(d, from + o, 1, part)
+                                   : LoadLanes<false>(d, from + o * stride, stride, part);
+    const auto quotients = hn::Div(grads, hn::Mul(factor, hn::LoadU(d, divisors + o)));
+    hn::StoreU(hn::Add(hn::LoadU(d, sums + o), quotients), d, sums + o);  // lanes beyond add 0
+  }
 }
 
 template <class T>
 void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
                        const Divisor& divisor) {
-  struct State {
-    Scratch<T> sums;
-    Scratch<T> row;
-    ColumnDivisors<T> columns;
-  };
+  using State = AvgBackwardState<T>;
   const Axis& w = axes[2];
   const PhasePlan plan(w);
-  ForEachGradRow<T, State>(
-      grad_x, axes, plan,
-      [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers, T* phases,
-          std::int64_t pitch, T* to) HWY_ATTR {
-        const hn::ScalableTag<T> d;
-        const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-        constexpr std::int64_t kSlack = PhaseBuffer<T>::kSlack;
-        const std::int64_t length = tile.outs + kSlack;
-        T* const sums = state.sums.resize(static_cast<std::size_t>(length));
-        T* const row = state.row.resize(static_cast<std::size_t>(length));
-        std::fill(sums, sums + length, T{0});
-        state.columns.set(w, divisor, tile.first_out, tile.outs);
-        for (std::int64_t i = 0; i < readers.count(); ++i) {
-          const T* const grad_row = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
-          PadRow(tile, w.out(), kSlack, T{0}, row, [&](std::int64_t from, T* out, std::int64_t count) {
-            CopyStrided(grad_row + from * grad_y.stride[4], grad_y.stride[4], out, count);
-          });
-          const auto row_factor = hn::Set(d, row_divisor<T>(axes, divisor, readers[i].od, readers[i].oh));
-          for (std::int64_t o = 0; o < tile.outs; o += lanes) {
-            const auto divisors = hn::Mul(row_factor, hn::LoadU(d, state.columns.get() + o));
-            hn::StoreU(hn::Add(hn::LoadU(d, sums + o), hn::Div(hn::LoadU(d, row + o), divisors)), d,
-                       sums + o);
-          }
-        }
-        SumPhases(plan, w, tile, readers.count() > 0 ? 1 : 0, phases, pitch, to, grad_x.stride[4],
-                  [&](std::int64_t, std::int64_t o, std::int64_t)
-                      HWY_ATTR { return hn::LoadU(d, sums + o); });
-      });
+  const auto row = [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers,
+                       T* phases, std::int64_t pitch, T* to) HWY_ATTR {
+    const hn::ScalableTag<T> d;
+    const std::int64_t length = tile.outs + PhaseBuffer<T>::kSlack;
+    const RealOutputs real = real_outputs(tile, w.out());
+    T* const sums = state.sums.resize(static_cast<std::size_t>(length));
+    std::fill(sums, sums + tile.outs + kMaxLanes<T>, T{0});
+    state.columns.set(w, divisor, tile.first_out, tile.outs);
+    for (std::int64_t i = 0; i < readers.count(); ++i) {
+      const T* const grads = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
+      AddQuotients(grads + real.output * grad_y.stride[4], grad_y.stride[4], real.end - real.begin,
+                   row_divisor<T>(axes, divisor, readers[i].od, readers[i].oh),
+                   state.columns.get() + real.begin, sums + real.begin);
+    }
+    const auto terms = [&](std::int64_t phase) -> const std::vector<const T*>& {
+      const std::vector<PhaseTap>& in_phase = plan.taps(phase);
+      state.terms.resize(in_phase.size());
+      for (std::size_t i = 0; i < in_phase.size(); ++i) {
+        state.terms[i] = sums + tile.first - in_phase[i].shift - tile.first_out;
+      }
+      return state.terms;
+    };
+    const auto value = [&](const T* term, std::int64_t m) HWY_ATTR { return hn::LoadU(d, term + m); };
+    SumPhases<T>(w, tile, phases, pitch, to, grad_x.stride[4], terms, value);
+  };
+  ForEachGradRow<T, State>(grad_x, axes, plan, row);
 }
 
 }  // namespace HWY_NAMESPACE

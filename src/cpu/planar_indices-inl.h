@@ -66,7 +66,7 @@ HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride,
   };
   T* const value_first = values.at(tile.lead);
   Key* const key_first = keys.at(tile.lead);
-  if (values.phases() == 1) {
+  if (!values.split()) {
     for (std::int64_t col = 0; col < tile.cols; col += lanes) {
       const auto best = reduce(col, tile.cols - col);
       hn::StoreU(best.value, d, value_first + col);
@@ -156,14 +156,15 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5
     Scratch<Key> chosen;
     const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
     const std::int64_t gather_slack = w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0;
-    values.reserve(longest, w.stride() == 2 ? 2 : 1, gather_slack);
-    keys.reserve(longest, w.stride() == 2 ? 2 : 1, gather_slack);
+    values.reserve(longest, w.stride() == 2, gather_slack);
+    keys.reserve(longest, w.stride() == 2, gather_slack);
     value_sources.set(values, w);
     key_sources.set(keys, w);
     chosen.resize(static_cast<std::size_t>(per_tile + PhaseBuffer<T>::kSlack));
     Cursor at(units, begin);
+    Tile tile = make_tile(w, at[4], per_tile);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      const Tile tile = make_tile(w, at[4], per_tile);
+      if (units[4] > 1) tile = make_tile(w, at[4], per_tile);
       rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
       T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + tile.first_out * y.stride[4];
       if (MaxRowsWithKeys<kUnit>(rows, x.stride[4], w.kernel(), tile, values, keys)) {

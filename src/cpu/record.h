@@ -20,8 +20,10 @@ class RecordWriter {
         axes_(axes),
         taps_(axes[0].kernel() * axes[1].kernel() * axes[2].kernel()) {
     if (indices.dtype != DType::i64 || taps_ > kTapTable) return;
-    std::int64_t* table = table_.resize(static_cast<std::size_t>(taps_));
-    for (std::int64_t tap = 0; tap < taps_; ++tap) table[tap] = offset_of(tap);
+    Scratch<std::int64_t> table;
+    std::int64_t* const offsets = table.resize(static_cast<std::size_t>(taps_));
+    for (std::int64_t tap = 0; tap < taps_; ++tap) offsets[tap] = computed_offset_of(tap);
+    table_ = std::move(table);
   }
 
   /// keys[i] is the tap of output (od, oh, ow + i), or >= none.
@@ -36,8 +38,10 @@ class RecordWriter {
       store_taps(keys, none, count, row_of<std::uint16_t>(indices_, n, c, od, oh) + offset, step);
     } else {
       std::int64_t* to = row_of<std::int64_t>(indices_, n, c, od, oh) + offset;
-      for (std::int64_t i = 0; i < count; ++i)
-        to[i * step] = keys[i] >= none ? -1 : position(keys[i], od, oh, ow + i);
+      const std::int64_t line = line_of(od, oh);
+      for (std::int64_t i = 0; i < count; ++i) {
+        to[i * step] = keys[i] >= none ? -1 : line + axes_[2].start(ow + i) + offset_of(keys[i]);
+      }
     }
   }
 
@@ -53,16 +57,10 @@ class RecordWriter {
       store_taps(keys, none, count, row_of<std::uint16_t>(indices_, n, 0, od, oh) + offset, step);
     } else {
       std::int64_t* to = row_of<std::int64_t>(indices_, n, 0, od, oh) + offset;
+      const std::int64_t corner = line_of(od, oh) + axes_[2].start(ow);
       for (std::int64_t i = 0; i < count; ++i)
-        to[i * step] = keys[i] >= none ? -1 : position(keys[i], od, oh, ow);
+        to[i * step] = keys[i] >= none ? -1 : corner + offset_of(keys[i]);
     }
-  }
-
-  /// Position in the plane of tap `tap` of output (od, oh, ow).
-  std::int64_t position(std::int64_t tap, std::int64_t od, std::int64_t oh, std::int64_t ow) const {
-    const std::int64_t base =
-        (axes_[0].start(od) * x_size_[3] + axes_[1].start(oh)) * x_size_[4] + axes_[2].start(ow);
-    return base + (taps_ <= kTapTable ? table_.get()[tap] : offset_of(tap));
   }
 
  private:
@@ -77,7 +75,17 @@ class RecordWriter {
       to[i * step] = keys[i] >= none ? kNoTap : static_cast<Tap>(keys[i]);
   }
 
+  /// Position of the line in which the window of (od, oh) begins; may lie in the padding.
+  std::int64_t line_of(std::int64_t od, std::int64_t oh) const {
+    return (axes_[0].start(od) * x_size_[3] + axes_[1].start(oh)) * x_size_[4];
+  }
+
+  /// What a tap adds to the position of the first one.
   std::int64_t offset_of(std::int64_t tap) const {
+    return table_.get() != nullptr ? table_.get()[tap] : computed_offset_of(tap);
+  }
+
+  std::int64_t computed_offset_of(std::int64_t tap) const {
     const std::int64_t w = tap % axes_[2].kernel();
     const std::int64_t h = tap / axes_[2].kernel() % axes_[1].kernel();
     const std::int64_t d = tap / axes_[2].kernel() / axes_[1].kernel();

@@ -12,6 +12,16 @@ namespace cenote::cpu {
 
 using Axes = std::array<Axis, 3>;  // D, H, W
 
+inline void tabulate_row_taps(Axes& axes) {
+  axes[0].tabulate_taps();
+  axes[1].tabulate_taps();
+}
+
+inline void tabulate_row_readers(Axes& axes) {
+  axes[0].tabulate_readers(0, axes[0].in());
+  axes[1].tabulate_readers(0, axes[1].in());
+}
+
 /// A position in a nested loop over up to five counts, the last one fastest.
 class Cursor {
  public:
@@ -90,19 +100,17 @@ struct ReaderRow {
 
 class ReaderRows {
  public:
+  /// D and H of `axes` hold their tables of readers.
   void collect(const Axes& axes, std::int64_t d, std::int64_t h) {
-    const Readers in_d = axes[0].readers(d);
-    const Readers in_h = axes[1].readers(h);
-    count_ = 0;
-    const std::int64_t most = (in_d.last - in_d.first + 1) * (in_h.last - in_h.first + 1);
-    if (in_d.last < in_d.first || in_h.last < in_h.first) return;
-    rows_.resize(static_cast<std::size_t>(most));
-    for (std::int64_t od = in_d.first; od <= in_d.last; ++od) {
-      const std::int64_t tap_d = axes[0].tap_of(od, d);
-      if (tap_d < 0) continue;
-      for (std::int64_t oh = in_h.first; oh <= in_h.last; ++oh) {
-        const std::int64_t tap_h = axes[1].tap_of(oh, h);
-        if (tap_h >= 0) rows_.get()[count_++] = {od, oh, tap_d * axes[1].kernel() + tap_h};
+    const Reader* const d_begin = axes[0].readers_begin(d);
+    const Reader* const d_end = axes[0].readers_end(d);
+    const Reader* const h_begin = axes[1].readers_begin(h);
+    const Reader* const h_end = axes[1].readers_end(h);
+    count_ = (d_end - d_begin) * (h_end - h_begin);
+    ReaderRow* next = rows_.resize(static_cast<std::size_t>(count_));
+    for (const Reader* in_d = d_begin; in_d != d_end; ++in_d) {
+      for (const Reader* in_h = h_begin; in_h != h_end; ++in_h) {
+        *next++ = {in_d->output, in_h->output, in_d->tap * axes[1].kernel() + in_h->tap};
       }
     }
   }

@@ -49,8 +49,14 @@ HWY_NOINLINE Total<Reduction, T> ReduceContiguous(const T* from, std::int64_t co
     total =
         Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(ReduceLanes<Reduction>(d, pairs)));
   }
-  for (; i < count; ++i) total = Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(from[i]));
-  return total;
+  if (i == count) return total;
+  VecOf<decltype(d)> rest = hn::Set(d, Reduction::template identity<T>());
+  for (; i + lanes <= count; i += lanes) rest = Reduction::combine(d, rest, hn::LoadU(d, from + i));
+  if (i < count) {
+    rest = Reduction::combine(d, rest,
+                              LoadOrIdentity<Reduction>(d, from + i, static_cast<std::size_t>(count - i)));
+  }
+  return Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(ReduceLanes<Reduction>(d, rest)));
 }
 
 template <class Reduction, class T>

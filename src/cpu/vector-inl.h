@@ -119,6 +119,13 @@ struct SumReduction {
 /// Sums of more terms than this are sums of partial sums, so that rounding grows with the square root.
 constexpr std::int64_t kSumBlock = 64;
 
+/// LoadLanes with the identity of a reduction in the lanes beyond n.
+template <class Reduction, class D, class T>
+HWY_INLINE VecOf<D> LoadOrIdentity(D d, const T* from, std::size_t n) {
+  return hn::IfThenElse(hn::FirstN(d, n), LoadPart(d, from, n),
+                        hn::Set(d, Reduction::template identity<T>()));
+}
+
 /// Reduces load(0) .. load(count - 1), count > 0.
 template <class Reduction, class D, class Load>
 HWY_INLINE VecOf<D> ReduceBlocked(D d, std::int64_t count, const Load& load) {
@@ -134,15 +141,16 @@ HWY_INLINE VecOf<D> ReduceBlocked(D d, std::int64_t count, const Load& load) {
   return total;
 }
 
-/// All lanes of v as one value.
+/// All lanes of v as one value, pairwise.
 template <class Reduction, class D>
 HWY_INLINE hn::TFromD<D> ReduceLanes(D d, VecOf<D> v) {
   using T = hn::TFromD<D>;
   HWY_ALIGN T lanes[kMaxLanes<T>];
   hn::Store(v, d, lanes);
-  T acc = lanes[0];
-  for (std::size_t i = 1; i < hn::Lanes(d); ++i) acc = Reduction::combine_scalar(acc, lanes[i]);
-  return acc;
+  for (std::size_t half = hn::Lanes(d) / 2; half > 0; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) lanes[i] = Reduction::combine_scalar(lanes[i], lanes[i + half]);
+  }
+  return lanes[0];
 }
 
 /// Compact taps, widened to the lanes of T. u64 lanes take two steps.

@@ -38,7 +38,8 @@ bool fits_keys(const Axes& axes) {
 
 template <class T>
 void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
-  const Axes axes = window_axes(window, x.size, y.size);
+  Axes axes = window_axes(window, x.size, y.size);
+  tabulate_row_taps(axes);
   if (!fits_keys(axes)) return SegmentMax<T>(x, y, indices, axes);
   if (channels_last(x, y)) {
     if (indices != nullptr) return ChannelsLastMaxWithIndices<T>(x, y, *indices, axes);
@@ -66,7 +67,8 @@ auto divisor_of_output(const Axes& axes, const Divisor& divisor) {
 
 template <class T>
 void Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
-  const Axes axes = window_axes(window, x.size, y.size);
+  Axes axes = window_axes(window, x.size, y.size);
+  tabulate_row_taps(axes);
   if (channels_last(x, y)) return ChannelsLastAvg<T>(x, y, axes, divisor_of_output(axes, divisor));
   if (!fits_row_buffer(axes)) return SegmentAvg<T>(x, y, axes, divisor_of_output(axes, divisor));
   const AvgRow<T> row{y, axes, divisor};
@@ -87,8 +89,9 @@ void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
 template <class T>
 std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y,
                                         const ConstTensor5& indices, const WindowAxes& window) {
-  const Axes axes = window_axes(window, grad_x.size, grad_y.size);
   if (indices.dtype == DType::i64) return scatter_indices<T>(grad_x, grad_y, indices);
+  Axes axes = window_axes(window, grad_x.size, grad_y.size);
+  tabulate_row_readers(axes);
   if (indices.dtype == DType::u8) {
     MaxBackwardFromTaps<T, std::uint8_t>(grad_x, grad_y, indices, axes);
   } else {
@@ -100,7 +103,9 @@ std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor
 template <class T>
 void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& window,
                  const Divisor& divisor) {
-  const Axes axes = window_axes(window, grad_x.size, grad_y.size);
+  Axes axes = window_axes(window, grad_x.size, grad_y.size);
+  tabulate_row_taps(axes);
+  tabulate_row_readers(axes);
   const auto divide = divisor_of_output(axes, divisor);
   if (channels_last(grad_x, grad_y)) return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, divide);
   if (!fits_row_buffer(axes)) return scatter_average<T>(grad_x, grad_y, axes, divide);

@@ -19,9 +19,13 @@ using cenote::DType;
 using cenote::OpArguments;
 using cenote::OpInfo;
 
-// Bounds the time of the reference, which visits every tap.
-constexpr std::int64_t kMaxElements = 30'000;
-constexpr std::int64_t kMaxTaps = 400'000;
+/// Bounds the time of the reference, which visits every tap.
+struct Limits {
+  std::int64_t elements;
+  std::int64_t taps;
+};
+constexpr Limits kSmall{30'000, 400'000};
+constexpr Limits kLarge{60'000, 2'500'000};
 
 constexpr Fill kFills[] = {Fill::kNormal,
                            Fill::kNormal,
@@ -124,14 +128,21 @@ std::int64_t taps_per_output(const Case& one) {
   return taps;
 }
 
-bool usable(const Case& one) {
+bool usable(const Case& one, const Limits& limits) {
   try {
     const Dims y_sizes = one.op->shape(one.sizes, one.arguments);
-    return element_count(one.sizes) <= kMaxElements &&
-           element_count(y_sizes) * taps_per_output(one) <= kMaxTaps;
+    return element_count(one.sizes) <= limits.elements &&
+           element_count(y_sizes) * taps_per_output(one) <= limits.taps;
   } catch (const cenote::Error&) {
     return false;
   }
+}
+
+void draw_elements(Draw& draw, Case& one) {
+  one.layout = draw.one_of(kLayoutKinds);
+  one.fill = draw.one_of(kFills);
+  one.dtype = draw.one_in(2) ? DType::f32 : DType::f64;
+  one.seed = draw.bits();
 }
 
 Case draw_case(Draw& draw, const OpInfo& op) {
@@ -140,11 +151,52 @@ Case draw_case(Draw& draw, const OpInfo& op) {
   do {
     one.sizes = draw_sizes(draw, op.spatial_rank);
     one.arguments = draw_arguments(draw, op, one.sizes);
-  } while (!usable(one));
-  one.layout = draw.one_of(kLayoutKinds);
-  one.fill = draw.one_of(kFills);
-  one.dtype = draw.one_in(2) ? DType::f32 : DType::f64;
-  one.seed = draw.bits();
+  } while (!usable(one, kSmall));
+  draw_elements(draw, one);
+  return one;
+}
+
+Dims draw_large_sizes(Draw& draw, int spatial_rank) {
+  constexpr std::int64_t kLargest[] = {20'000, 1'200, 300};
+  Dims sizes{1, draw.one_in(2) ? draw.between(1, 3) : draw.between(60, 300)};
+  // One long axis, the others short.
+  const std::int64_t long_axis = draw.between(0, spatial_rank - 1);
+  for (int axis = 0; axis < spatial_rank; ++axis) {
+    sizes.push_back(axis == long_axis ? draw.between(30, kLargest[spatial_rank - 1]) : draw.between(1, 40));
+  }
+  return sizes;
+}
+
+OpArguments draw_large_arguments(Draw& draw, const OpInfo& op, const Dims& sizes) {
+  const int rank = op.spatial_rank;
+  const int first = sizes.size() - rank;
+  OpArguments arguments = draw_arguments(draw, op, sizes);
+  if (op.parameters & cenote::kTakesWindow) {
+    arguments.kernel = per_axis(draw, rank, [&](int axis) {
+      const std::int64_t size = sizes[first + axis];
+      return draw.one_in(3) ? draw.between(1, 5) : draw.between(1, std::min<std::int64_t>(size, 5'000));
+    });
+    arguments.stride = per_axis(draw, rank, [&](int) { return draw.between(1, draw.one_in(2) ? 4 : 90); });
+    arguments.padding = per_axis(draw, rank, [&](int axis) {
+      return draw.between(0, std::min<std::int64_t>(at_axis(arguments.kernel, axis, 1) / 2, 70));
+    });
+    arguments.padding_end = {};
+  }
+  if (op.parameters & cenote::kTakesOutputSize) {
+    arguments.output_size =
+        per_axis(draw, rank, [&](int) { return draw.between(1, draw.one_in(2) ? 8 : 700); });
+  }
+  return arguments;
+}
+
+Case draw_large_case(Draw& draw, const OpInfo& op) {
+  Case one;
+  one.op = &op;
+  do {
+    one.sizes = draw_large_sizes(draw, op.spatial_rank);
+    one.arguments = draw_large_arguments(draw, op, one.sizes);
+  } while (element_count(one.sizes) < 8'000 || !usable(one, kLarge));
+  draw_elements(draw, one);
   return one;
 }
 
@@ -239,6 +291,16 @@ std::vector<Case> generate_cases(int count, std::uint64_t seed) {
     cases.push_back(draw_case(draw, all_ops[next % all_ops.size()]));
   }
   cases.resize(static_cast<std::size_t>(count));
+  return cases;
+}
+
+std::vector<Case> generate_large_cases(int count, std::uint64_t seed) {
+  std::vector<Case> cases;
+  Draw draw(seed);
+  const auto all_ops = cenote::ops();
+  for (std::size_t next = 0; cases.size() < static_cast<std::size_t>(count); ++next) {
+    cases.push_back(draw_large_case(draw, all_ops[next % all_ops.size()]));
+  }
   return cases;
 }
 

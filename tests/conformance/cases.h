@@ -41,6 +41,9 @@ struct Case {
 /// first ones are fixed: windows that lie in the padding alone, and batch 0.
 std::vector<Case> generate_cases(int count, std::uint64_t seed);
 
+/// Fewer and larger ones: rows of thousands, windows of hundreds of taps, more than a hundred channels.
+std::vector<Case> generate_large_cases(int count, std::uint64_t seed);
+
 /// All that is needed to repeat a case, on one line.
 std::string describe(const Case& one);
 std::ostream& operator<<(std::ostream& out, const Case& one);

@@ -113,8 +113,10 @@ class TorchComparison {
       : case_(one),
         x_(make_input(one)),
         grad_y_(one.op->records_indices ? make_exact_output_gradient(one) : make_output_gradient(one)) {
-    const at::Tensor x = wrap(x_).contiguous();
-    const at::Tensor grad_y = wrap(grad_y_).contiguous();
+    // Cloned also where it is contiguous already: one channel can have channels-last strides, and torch's
+    // channels-last loop for 3-D max gives wrong indices for windows of -inf.
+    const at::Tensor x = wrap(x_).clone(at::MemoryFormat::Contiguous);
+    const at::Tensor grad_y = wrap(grad_y_).clone(at::MemoryFormat::Contiguous);
     const TorchOracle oracle(one, x, grad_y);
     reason_ = oracle.why_not_direct();
     if (reason_.empty()) expectations_.push_back({"torch", oracle.direct()});

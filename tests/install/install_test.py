@@ -1,7 +1,8 @@
 """cenote as others consume it: each consumer is configured, built and run in a folder of its own.
 
 The build under test is installed into a fresh prefix for find_package and pkg-config; add_subdirectory takes
-the source tree. CENOTE_SOURCE, CENOTE_BUILD, CENOTE_CMAKE, CENOTE_SANITIZE and CXX come from CMake.
+the source tree. CENOTE_SOURCE, CENOTE_BUILD, CENOTE_CMAKE, CENOTE_SANITIZE, CENOTE_TORCH_PREFIX (where torch's
+CMake files are, if the build has torch) and CXX come from CMake.
 """
 import os
 import shutil
@@ -14,6 +15,7 @@ SOURCE = Path(os.environ["CENOTE_SOURCE"])
 BUILD = os.environ["CENOTE_BUILD"]
 CMAKE = os.environ["CENOTE_CMAKE"]
 CXX = os.environ["CXX"]
+TORCH = os.environ.get("CENOTE_TORCH_PREFIX", "")
 SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
 FLAGS = SANITIZERS.get(os.environ.get("CENOTE_SANITIZE", ""), "")
 
@@ -23,7 +25,7 @@ project(consumer LANGUAGES CXX)
 set(CMAKE_CXX_STANDARD 20)
 {find}
 add_executable(consumer {source})
-target_link_libraries(consumer PRIVATE cenote::cenote)
+target_link_libraries(consumer PRIVATE {library})
 """
 EXPECTED = "max 7 at position 5"
 
@@ -43,10 +45,11 @@ class Consumers(unittest.TestCase):
             raise AssertionError(f"{command}\n{result.stdout}\n{result.stderr}")
         return result.stdout
 
-    def build_with_cmake(self, name, find, *arguments):
+    def build_with_cmake(self, name, find, *arguments, example="pool.cc", library="cenote::cenote"):
         folder = self.folder / name
         folder.mkdir()
-        (folder / "CMakeLists.txt").write_text(CONSUMER.format(find=find, source=SOURCE / "examples/pool.cc"))
+        source = SOURCE / "examples" / example
+        (folder / "CMakeLists.txt").write_text(CONSUMER.format(find=find, source=source, library=library))
         self.run_tool(CMAKE, "-S", folder, "-B", folder / "build", "-G", "Ninja", f"-DCMAKE_CXX_COMPILER={CXX}",
                       f"-DCMAKE_CXX_FLAGS={FLAGS}", *arguments)
         self.run_tool(CMAKE, "--build", folder / "build", "--target", "consumer", "-j2")
@@ -58,8 +61,20 @@ class Consumers(unittest.TestCase):
         self.assertIn(EXPECTED, self.run_tool(program))
 
     def test_find_package_refuses_another_version(self):
-        with self.assertRaisesRegex(AssertionError, "compatible with requested version"):
+        with self.assertRaisesRegex(AssertionError, r"considered but not\s+accepted"):
             self.build_with_cmake("too_new", "find_package(cenote 99 REQUIRED)", f"-DCMAKE_PREFIX_PATH={self.prefix}")
+
+    @unittest.skipUnless(TORCH, "this build has no torch")
+    def test_find_package_with_torch(self):
+        program = self.build_with_cmake("torch", "find_package(cenote REQUIRED COMPONENTS torch)",
+                                        f"-DCMAKE_PREFIX_PATH={self.prefix};{TORCH}", example="torch_pool.cc",
+                                        library="cenote::torch")
+        self.assertIn("gradient of the first layer: ok", self.run_tool(program))
+
+    def test_an_unknown_component_is_refused(self):
+        with self.assertRaisesRegex(AssertionError, r"no\s+component\s+sandwich"):
+            self.build_with_cmake("unknown", "find_package(cenote REQUIRED COMPONENTS sandwich)",
+                                  f"-DCMAKE_PREFIX_PATH={self.prefix}")
 
     def test_add_subdirectory(self):
         program = self.build_with_cmake(
@@ -78,8 +93,9 @@ class Consumers(unittest.TestCase):
     def test_installed_headers_stand_alone(self):
         for header in sorted((self.prefix / "include/cenote").glob("*.h")):
             with self.subTest(header=header.name):
-                self.run_tool(CXX, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-x", "c++",
-                              f"-I{self.prefix}/include", header)
+                self.run_tool(CXX, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow",
+                              "-Wconversion", "-Wno-sign-conversion", "-Werror", "-x", "c++",
+                              f"-I{self.prefix}/include", "-", input=f"#include <cenote/{header.name}>\n")
 
     def test_installed_program_runs(self):
         program = self.prefix / "bin/cenote"

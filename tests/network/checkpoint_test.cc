@@ -216,9 +216,9 @@ TEST(Progress, SaysRateAndTimeLeft) {
   EXPECT_EQ(progress_text("Epoch [1/2]", 0, 250, 1000, 0.5, 200, false),
             "Epoch [1/2]  25%  250/1000 images  500 images/s  ETA 0:02");
   EXPECT_EQ(progress_text("E", 500, 750, 1000, 0.5, 200, true),
-            "E [##################......]  75%  750/1000 images  500 images/s  ETA 0:01");
+            "E [##################......]  75%  500 images/s  ETA 0:01");
   EXPECT_EQ(progress_text("Epoch", 0, 0, 1000, 0, 200, false), "Epoch   0%  0/1000 images");
-  EXPECT_EQ(progress_text("Epoch [1/2]", 0, 1, 72001, 1, 200, false).substr(38), "1 images/s  ETA 20:00:00");
+  EXPECT_THAT(progress_text("E", 0, 1, 72001, 1, 200, false), testing::EndsWith("1 images/s  ETA 20:00:00"));
   EXPECT_EQ(progress_text("Epoch [1/2]", 0, 250, 1000, 0.5, 20, true).size(), 19U);
 }
 

@@ -15,19 +15,19 @@ constexpr std::int64_t kGuardElements = 16;
 
 /// Calls visit(offset in elements) for every element in row-major order.
 template <class Visit>
-void for_each_offset(const cenote::Dims& sizes, const cenote::Dims& strides, const Visit& visit) {
-  const std::int64_t count = cenote::element_count(sizes);
-  std::vector<std::int64_t> position(static_cast<std::size_t>(sizes.size()), 0);
-  std::int64_t offset = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
+void for_each_offset(const cenote::Dims& sizes, const cenote::Dims& strides, const Visit& visit, int axis = 0,
+                     std::int64_t offset = 0) {
+  if (axis == sizes.size()) {
     visit(offset);
-    for (int axis = sizes.size() - 1; axis >= 0; --axis) {
-      std::int64_t& at = position[static_cast<std::size_t>(axis)];
-      offset += strides[axis];
-      if (++at < sizes[axis]) break;
-      offset -= at * strides[axis];
-      at = 0;
-    }
+    return;
+  }
+  const std::int64_t stride = strides[axis];
+  if (axis + 1 == sizes.size()) {  // the common case, without a call per element
+    for (std::int64_t i = 0; i < sizes[axis]; ++i) visit(offset + i * stride);
+    return;
+  }
+  for (std::int64_t i = 0; i < sizes[axis]; ++i) {
+    for_each_offset(sizes, strides, visit, axis + 1, offset + i * stride);
   }
 }
 
@@ -109,19 +109,17 @@ bool GuardedTensor::guards_intact() const {
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(storage_.data());
   const std::int64_t start = static_cast<const std::uint8_t*>(view_.data) - bytes;
   const auto width = static_cast<std::int64_t>(cenote::size_of(view_.dtype));
-  std::vector<bool> owned(storage_.size() * sizeof(std::uint64_t), false);
+  // The elements of a copy are overwritten by the pattern: then all of it must hold the pattern.
+  std::vector<std::uint8_t> copy(bytes, bytes + storage_.size() * sizeof(std::uint64_t));
   for_each_offset(view_.sizes, view_.strides, [&](std::int64_t offset) {
-    for (std::int64_t i = 0; i < width; ++i)
-      owned[static_cast<std::size_t>(start + offset * width + i)] = true;
+    std::memset(copy.data() + start + offset * width, kGuardByte, static_cast<std::size_t>(width));
   });
-  for (std::size_t i = 0; i < owned.size(); ++i) {
-    if (!owned[i] && bytes[i] != kGuardByte) return false;
-  }
-  return true;
+  return std::all_of(copy.begin(), copy.end(), [](std::uint8_t byte) { return byte == kGuardByte; });
 }
 
 std::vector<double> values_of(const cenote::ConstTensorView& view) {
   std::vector<double> values;
+  values.reserve(static_cast<std::size_t>(cenote::element_count(view.sizes)));
   for_each_offset(view.sizes, view.strides, [&](std::int64_t offset) {
     if (view.dtype == cenote::DType::f32) {
       values.push_back(static_cast<const float*>(view.data)[offset]);
@@ -136,6 +134,7 @@ std::vector<double> values_of(const cenote::ConstTensorView& view) {
 
 std::vector<std::int64_t> integers_of(const cenote::ConstTensorView& view) {
   std::vector<std::int64_t> values;
+  values.reserve(static_cast<std::size_t>(cenote::element_count(view.sizes)));
   for_each_offset(view.sizes, view.strides, [&](std::int64_t offset) {
     if (view.dtype == cenote::DType::i64) {
       values.push_back(static_cast<const std::int64_t*>(view.data)[offset]);

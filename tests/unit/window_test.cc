@@ -142,6 +142,26 @@ TEST_P(OnEveryTarget, MaxPoolWindowsTooLargeForTaps) {
   EXPECT_EQ(integers_of(result.indices), (Integers{12'345}));
 }
 
+TEST_P(OnEveryTarget, MaxPoolBackwardSurvivesForeignTaps) {
+  // Taps that no forward of these options wrote give some gradient or none, and harm no memory.
+  for (const cenote_test::LayoutKind layout : cenote_test::kLayoutKinds) {
+    for (const std::int64_t stride : {1, 2, 7}) {
+      const Dims sizes{2, 9, 13, 11};
+      const MaxPoolOptions options{.kernel = 3, .stride = stride, .padding = 1};
+      const Dims y_sizes = max_pool2d_shape(sizes, options);
+      const std::int64_t count = element_count(y_sizes);
+      const GuardedTensor grad_y(DType::f32, y_sizes, Values(static_cast<std::size_t>(count), 1.0));
+      const GuardedTensor taps(DType::u8, y_sizes, layout, 2, 0);
+      Values foreign = iota(count);
+      for (double& tap : foreign) tap = std::fmod(tap, 256);
+      assign(taps, foreign);
+      const GuardedTensor grad_x(DType::f32, sizes, layout, 2, 1);
+      max_pool2d_backward_into(grad_x, grad_y, taps, options);
+      EXPECT_TRUE(grad_x.guards_intact());
+    }
+  }
+}
+
 TEST(MaxPoolTapDtype, LeavesOneNumberForNone) {
   EXPECT_EQ(max_pool_tap_dtype(Dims{3, 3}, 2), DType::u8);
   EXPECT_EQ(max_pool_tap_dtype(254, 1), DType::u8);
