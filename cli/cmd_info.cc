@@ -38,7 +38,8 @@ nlohmann::ordered_json build_as_json() {
   info["threads"] = num_threads();
   info["compiler"] = CENOTE_COMPILER;
   info["openmp"] = CENOTE_OPENMP != 0;
-  info["torch"] = kTorchVersion.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(kTorchVersion);
+  info["torch"] =
+      kTorchVersion.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(kTorchVersion);
   return info;
 }
 
@@ -92,7 +93,8 @@ void run_info(const InfoFlags& flags) {
 
 void add_info(CLI::App& app, int& /*exit_code*/) {
   auto flags = std::make_shared<InfoFlags>();
-  CLI::App* command = app.add_subcommand("info", "Show the version, CPU targets, threads, and the list of ops");
+  CLI::App* command =
+      app.add_subcommand("info", "Show the version, CPU targets, threads, and the list of ops");
   command->add_flag("--ops", flags->ops, "List the ops and the options that each reads");
   command->add_flag("--json", flags->json, "Print JSON");
   command->footer(

@@ -147,7 +147,8 @@ void check_paths(const PoolFlags& flags) {
   require_array_path(flags.input);
   require_array_path(flags.output);
   if (flags.indices.empty()) return;
-  if (!flags.indices.ends_with(".npy")) fail_usage("--indices must name a .npy file, got '{}'", flags.indices);
+  if (!flags.indices.ends_with(".npy"))
+    fail_usage("--indices must name a .npy file, got '{}'", flags.indices);
   const auto resolve = [](const std::string& path) {
     std::error_code ignored;
     return std::filesystem::weakly_canonical(std::filesystem::absolute(path, ignored), ignored);
@@ -182,17 +183,22 @@ void add_dims(CLI::App& command, const char* flag, std::string& text, const char
 }
 
 void add_window_options(CLI::App& command, PoolFlags& flags) {
-  add_dims(command, "--kernel", flags.kernel, "Window size: one value for all axes, or one per axis (3 or 3,2)");
+  add_dims(command, "--kernel", flags.kernel,
+           "Window size: one value for all axes, or one per axis (3 or 3,2)");
   add_dims(command, "--stride", flags.stride, "Step between windows (default: the kernel)");
   add_dims(command, "--padding", flags.padding, "Padding at the begin of each axis (default: 0)");
-  add_dims(command, "--padding-end", flags.padding_end, "Padding at the end of each axis (default: --padding)");
+  add_dims(command, "--padding-end", flags.padding_end,
+           "Padding at the end of each axis (default: --padding)");
   add_dims(command, "--dilation", flags.dilation, "Distance between the elements of a window (default: 1)");
   command.add_flag("--ceil-mode", flags.ceil_mode, "Round the output size up instead of down");
-  CLI::Option* count = command.add_option("--count-include-pad", flags.count_include_pad,
-                                          "avg: padding counts in the divisor, true or false (default: true)");
-  command.add_flag("--no-count-include-pad", flags.no_count_include_pad, "The same as --count-include-pad false")
+  CLI::Option* count =
+      command.add_option("--count-include-pad", flags.count_include_pad,
+                         "avg: padding counts in the divisor, true or false (default: true)");
+  command
+      .add_flag("--no-count-include-pad", flags.no_count_include_pad, "The same as --count-include-pad false")
       ->excludes(count);
-  command.add_option("--divisor-override", flags.divisor_override, "avg: divide by this instead")->type_name("N");
+  command.add_option("--divisor-override", flags.divisor_override, "avg: divide by this instead")
+      ->type_name("N");
 }
 
 }  // namespace
@@ -200,7 +206,8 @@ void add_window_options(CLI::App& command, PoolFlags& flags) {
 void add_pool(CLI::App& app, int& /*exit_code*/) {
   auto flags = std::make_shared<PoolFlags>();
   CLI::App* command = app.add_subcommand("pool", "Pool a NumPy array or an image");
-  command->add_option("op", flags->op, "Name of the op, for example max_pool2d; `cenote info --ops` lists all")
+  command
+      ->add_option("op", flags->op, "Name of the op, for example max_pool2d; `cenote info --ops` lists all")
       ->required()
       ->type_name("OP");
   command->add_option("in", flags->input, "Input: .npy (f32, f64, u8) or .png (8 bits per channel)")
@@ -210,8 +217,10 @@ void add_pool(CLI::App& app, int& /*exit_code*/) {
       ->required()
       ->type_name("FILE");
   add_window_options(*command, *flags);
-  add_dims(*command, "--output-size", flags->output_size, "adaptive: output size (7 or 7,5); -1 keeps an axis");
-  command->add_option("--indices", flags->indices, "max: also write where each maximum was, as i64 .npy")->type_name("FILE");
+  add_dims(*command, "--output-size", flags->output_size,
+           "adaptive: output size (7 or 7,5); -1 keeps an axis");
+  command->add_option("--indices", flags->indices, "max: also write where each maximum was, as i64 .npy")
+      ->type_name("FILE");
   command->footer(
       "Arrays are [C, spatial...] or [N, C, spatial...]; images are [C, H, W] with values 0 to 255.\n"
       "8-bit input is pooled as f32. A .png output is rounded to the nearest integer and clamped.\n\n"

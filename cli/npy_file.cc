@@ -231,14 +231,16 @@ std::vector<std::byte> encode_npy(const Tensor& tensor) {
   std::string header =
       fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", descr_of(tensor.dtype()),
                   fmt::join(shape.begin(), shape.end(), ", "), shape.size() == 1 ? "," : "");
-  // Magic, version 1.0 and a two-byte length come first; the whole is padded to 64 bytes with a final newline.
+  // Magic, version 1.0 and a two-byte length come first; the whole is padded to 64 bytes with a final
+  // newline.
   constexpr std::size_t kPreamble = 10;
   constexpr std::size_t kAlignment = 64;
   header.append((kAlignment - (kPreamble + header.size() + 1) % kAlignment) % kAlignment, ' ');
   header.push_back('\n');
 
   std::string preamble(kMagic);
-  preamble += {'\x01', '\x00', static_cast<char>(header.size() & 0xFF), static_cast<char>(header.size() >> 8)};
+  preamble +=
+      {'\x01', '\x00', static_cast<char>(header.size() & 0xFF), static_cast<char>(header.size() >> 8)};
   const auto elements = static_cast<std::size_t>(tensor.size()) * size_of(tensor.dtype());
   std::vector<std::byte> file(kPreamble + header.size() + elements);
   std::memcpy(file.data(), preamble.data(), kPreamble);

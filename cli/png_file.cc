@@ -114,10 +114,11 @@ Pixels read_pixels(std::span<const std::byte> file, const std::string& path) {
   PngReader reader(file);
   if (!reader.read_header()) fail_png(path, reader.message());
   if (reader.bit_depth() == 16) fail_png(path, "16-bit PNG is not supported, convert it to 8 bits");
-  const std::uint64_t raw_bytes = std::uint64_t{reader.row_bytes()} * static_cast<std::uint64_t>(reader.height());
+  const std::uint64_t raw_bytes =
+      std::uint64_t{reader.row_bytes()} * static_cast<std::uint64_t>(reader.height());
   if (raw_bytes / kMaxCompression > file.size()) {
-    fail_png(path, fmt::format("{} x {} pixels cannot be in a file of {} bytes", reader.width(), reader.height(),
-                               file.size()));
+    fail_png(path, fmt::format("{} x {} pixels cannot be in a file of {} bytes", reader.width(),
+                               reader.height(), file.size()));
   }
   if (!reader.expand()) fail_png(path, reader.message());
   Pixels pixels{{}, reader.channels(), reader.height(), reader.width()};
@@ -160,21 +161,24 @@ Tensor decode_png(std::span<const std::byte> file, const std::string& path) {
   const std::int64_t plane = pixels.height * pixels.width;
   for (std::int64_t c = 0; c < pixels.channels; ++c) {
     for (std::int64_t i = 0; i < plane; ++i) {
-      tensor.data<std::uint8_t>()[c * plane + i] = pixels.bytes[static_cast<std::size_t>(i * pixels.channels + c)];
+      tensor.data<std::uint8_t>()[c * plane + i] =
+          pixels.bytes[static_cast<std::size_t>(i * pixels.channels + c)];
     }
   }
   return tensor;
 }
 
 std::vector<std::byte> encode_png(const Tensor& tensor, const std::string& path) {
-  constexpr std::array<png_uint_32, 4> kFormats = {PNG_FORMAT_GRAY, PNG_FORMAT_GA, PNG_FORMAT_RGB, PNG_FORMAT_RGBA};
+  constexpr std::array<png_uint_32, 4> kFormats = {PNG_FORMAT_GRAY, PNG_FORMAT_GA, PNG_FORMAT_RGB,
+                                                   PNG_FORMAT_RGBA};
   constexpr std::int64_t kMaxSide = PNG_USER_WIDTH_MAX;
   const Dims& sizes = tensor.sizes();
-  if (sizes.size() != 3 || sizes[0] < 1 || sizes[0] > 4 || *std::min_element(sizes.begin(), sizes.end()) < 1 ||
+  if (sizes.size() != 3 || sizes[0] < 1 || sizes[0] > 4 ||
+      *std::min_element(sizes.begin(), sizes.end()) < 1 ||
       *std::max_element(sizes.begin(), sizes.end()) > kMaxSide) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{}: a PNG holds [C, H, W] with 1 to 4 channels and sides of 1 to {}, got {}", path,
-                            kMaxSide, to_string(sizes)));
+                fmt::format("{}: a PNG holds [C, H, W] with 1 to 4 channels and sides of 1 to {}, got {}",
+                            path, kMaxSide, to_string(sizes)));
   }
   const std::vector<png_byte> rows =
       tensor.dtype() == DType::f64 ? interleave<double>(tensor) : interleave<float>(tensor);

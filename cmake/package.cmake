@@ -24,15 +24,16 @@ configure_file("${PROJECT_SOURCE_DIR}/cmake/cenote.pc.in" "${PROJECT_BINARY_DIR}
 install(FILES "${PROJECT_BINARY_DIR}/cenote.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 
 # The installed files find each other by place, and torch where it was when they were linked.
+set(torch_library_dir "$<$<BOOL:${CENOTE_TORCH}>:${TORCH_INSTALL_PREFIX}/lib>")
 if(CENOTE_TORCH)
   install(TARGETS cenote_torch LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
   install(DIRECTORY "${PROJECT_SOURCE_DIR}/bindings/torch/include/cenote"
     DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
-  set_target_properties(cenote_torch PROPERTIES INSTALL_RPATH "$ORIGIN" INSTALL_RPATH_USE_LINK_PATH ON)
+  set_target_properties(cenote_torch PROPERTIES INSTALL_RPATH "$ORIGIN;${torch_library_dir}")
 endif()
 if(CENOTE_CLI)
   install(TARGETS cenote_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
   file(RELATIVE_PATH cenote_lib_from_bin "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}")
-  set_target_properties(cenote_cli PROPERTIES INSTALL_RPATH "$ORIGIN/${cenote_lib_from_bin}"
-    INSTALL_RPATH_USE_LINK_PATH ON)
+  set_target_properties(cenote_cli PROPERTIES
+    INSTALL_RPATH "$ORIGIN/${cenote_lib_from_bin};${torch_library_dir}")
 endif()

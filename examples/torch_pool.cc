@@ -6,11 +6,9 @@
 
 int main() {
   torch::manual_seed(0);
-  torch::nn::Sequential network(torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 8, 3)),
-                                torch::nn::ReLU(),
+  torch::nn::Sequential network(torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 8, 3)), torch::nn::ReLU(),
                                 cenote::nn::MaxPool2d(torch::nn::MaxPool2dOptions(2)),
-                                cenote::nn::GlobalAvgPool2d(),
-                                torch::nn::Flatten(),
+                                cenote::nn::GlobalAvgPool2d(), torch::nn::Flatten(),
                                 torch::nn::Linear(8, 10));
   const torch::Tensor images = torch::randn({4, 1, 28, 28});
   const torch::Tensor labels = torch::tensor({3, 1, 4, 1});

@@ -47,9 +47,11 @@ def cut(source, out, prefix, count):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "data/fashion-mnist-subset")
+    parser.add_argument("--out", type=Path,
+                        default=Path(__file__).parent.parent / "data/fashion-mnist-subset")
     parser.add_argument("--train", type=int, default=2000)
     parser.add_argument("--test", type=int, default=500)
     options = parser.parse_args()

@@ -34,8 +34,10 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& options) {
-  app.add_option("--out-dir", options.out_dir, "Folder for compare.json and compare.md")->capture_default_str();
-  app.add_option("--threads", options.threads, "Threads of torch's pool, which both use (default: torch's rule)")
+  app.add_option("--out-dir", options.out_dir, "Folder for compare.json and compare.md")
+      ->capture_default_str();
+  app.add_option("--threads", options.threads,
+                 "Threads of torch's pool, which both use (default: torch's rule)")
       ->check(CLI::PositiveNumber);
   app.add_flag("--quick", options.quick, "Small shapes and few calls, to see that it runs");
   app.add_option("--filter", options.filter, "Only rows whose name matches this regular expression")
@@ -50,7 +52,8 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--min-time", options.min_seconds, "Seconds per row, all contenders together")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--working-set", options.working_set_mib, "MiB of buffers that the calls walk through, at least")
+  app.add_option("--working-set", options.working_set_mib,
+                 "MiB of buffers that the calls walk through, at least")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_flag("--keep-memory", options.keep_memory,

@@ -33,7 +33,8 @@ struct Subject {
   std::string name;
   OpArguments arguments;
   std::function<ValuesAndIndices(const at::Tensor& x)> torch_forward;
-  std::function<at::Tensor(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices)> torch_backward;
+  std::function<at::Tensor(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices)>
+      torch_backward;
 };
 
 OpArguments window(std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
@@ -50,7 +51,8 @@ OpArguments output_size(std::int64_t size) {
   return arguments;
 }
 
-Subject max_subject(const std::string& title, std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
+Subject max_subject(const std::string& title, std::int64_t kernel, std::int64_t stride,
+                    std::int64_t padding) {
   const std::vector<std::int64_t> k{kernel, kernel}, s{stride, stride}, p{padding, padding}, d{1, 1};
   return {title, "max_pool2d", window(kernel, stride, padding),
           [=](const at::Tensor& x) { return at::max_pool2d_with_indices(x, k, s, p, d, false); },
@@ -69,7 +71,9 @@ std::vector<Subject> subjects() {
        [=](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
          return at::avg_pool2d_backward(grad_y, x, two, two, none, false, true, std::nullopt);
        }},
-      {"GAP", "global_avg_pool2d", {},
+      {"GAP",
+       "global_avg_pool2d",
+       {},
        [](const at::Tensor& x) { return ValuesAndIndices(at::adaptive_avg_pool2d(x, {1, 1}), at::Tensor()); },
        [](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
          return grad_y.expand(x.sizes()) / static_cast<double>(x.size(2) * x.size(3));
@@ -112,10 +116,14 @@ struct State {
 
 cenote::DType dtype_of(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
-    case at::kLong: return cenote::DType::i64;
-    case at::kByte: return cenote::DType::u8;
-    case at::kUInt16: return cenote::DType::u16;
-    default: return cenote::DType::f32;
+    case at::kLong:
+      return cenote::DType::i64;
+    case at::kByte:
+      return cenote::DType::u8;
+    case at::kUInt16:
+      return cenote::DType::u16;
+    default:
+      return cenote::DType::f32;
   }
 }
 
@@ -126,7 +134,8 @@ cenote::TensorView view_of(const at::Tensor& tensor) {
 
 Buffers make_buffers(const State& state, const Row& row) {
   Buffers set;
-  const auto format = row.layout == "channels-last" ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+  const auto format =
+      row.layout == "channels-last" ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
   const OpArguments& arguments = state.subject.arguments;
   set.x = at::randn(row.shape).contiguous(format);
   if (state.op->records_indices) {
@@ -215,7 +224,9 @@ std::vector<Contender> backward_contenders(const SharedState& state) {
 
 }  // namespace
 
-std::string Row::name() const { return fmt::format("{} [{}] {} {}", op, fmt::join(shape, ","), layout, pass); }
+std::string Row::name() const {
+  return fmt::format("{} [{}] {} {}", op, fmt::join(shape, ","), layout, pass);
+}
 
 std::vector<Row> all_rows(bool quick) {
   std::vector<std::vector<std::int64_t>> shapes{{32, 64, 112, 112}, {1, 64, 112, 112}, {32, 128, 28, 28}};
@@ -251,8 +262,8 @@ Contest prepare(const Row& row, std::int64_t working_set) {
     contest.working_set += contest.bytes_moved;
   } while (contest.working_set < working_set);
   check_outputs(*state, row);
-  contest.contenders =
-      row.pass == "backward" ? backward_contenders(state) : forward_contenders(state, row.pass == "forward+indices");
+  contest.contenders = row.pass == "backward" ? backward_contenders(state)
+                                              : forward_contenders(state, row.pass == "forward+indices");
   contest.contenders.push_back({"copy", [state](std::size_t number) { copy(state->set(number)); }});
   return contest;
 }

@@ -41,8 +41,9 @@ std::vector<std::string> cache_lines() {
   for (int index = 0;; ++index) {
     const std::filesystem::path folder = root / fmt::format("index{}", index);
     if (!std::filesystem::exists(folder)) return lines;
-    lines.push_back(fmt::format("L{} {} {}, cores {}", first_line(folder / "level"), first_line(folder / "type"),
-                                first_line(folder / "size"), first_line(folder / "shared_cpu_list")));
+    lines.push_back(fmt::format("L{} {} {}, cores {}", first_line(folder / "level"),
+                                first_line(folder / "type"), first_line(folder / "size"),
+                                first_line(folder / "shared_cpu_list")));
   }
 }
 

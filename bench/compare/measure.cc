@@ -11,7 +11,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 double milliseconds_of(const Contender& contender, std::size_t number) {
   const Clock::time_point start = Clock::now();
@@ -37,7 +39,8 @@ std::vector<Timing> measure(const std::vector<Contender>& contenders, const Meas
     for (const Contender& contender : contenders) contender.call(number++);
   }
   const Clock::time_point start = Clock::now();
-  for (std::size_t round = 0; round < options.min_rounds || seconds_since(start) < options.min_seconds; ++round) {
+  for (std::size_t round = 0; round < options.min_rounds || seconds_since(start) < options.min_seconds;
+       ++round) {
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t next = (round + i) % count;
       samples[next].push_back(milliseconds_of(contenders[next], number++));

@@ -21,11 +21,16 @@ using nlohmann::ordered_json;
 
 constexpr const char* kLegend =
     "cenote and torch allocate what they return, `into` writes to memory that is there. Times are medians of "
-    "interleaved calls in milliseconds; the spread is min, 10th and 90th percentile of cenote. `copy` reads half "
-    "and writes half of the bytes that the op must move (inputs and outputs, for backward the compact record too). "
-    "Successive calls walk through buffers of the size `set`, so data that exceeds a cache level is not found in it.";
+    "interleaved calls in milliseconds; the spread is min, 10th and 90th percentile of cenote. `copy` reads "
+    "half "
+    "and writes half of the bytes that the op must move (inputs and outputs, for backward the compact record "
+    "too). "
+    "Successive calls walk through buffers of the size `set`, so data that exceeds a cache level is not "
+    "found in it.";
 
-std::string shape_text(const std::vector<std::int64_t>& shape) { return fmt::format("{}", fmt::join(shape, "x")); }
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  return fmt::format("{}", fmt::join(shape, "x"));
+}
 double mebibytes(std::int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 std::string spread_text(const Timing& timing) {
   return fmt::format("{:.3f} {:.3f}..{:.3f}", timing.min, timing.p10, timing.p90);
@@ -46,8 +51,11 @@ std::vector<std::pair<std::string, std::string>> facts(const Machine& machine, c
 }
 
 ordered_json to_json(const Timing& timing) {
-  return {{"median_ms", timing.median}, {"min_ms", timing.min},   {"p10_ms", timing.p10},
-          {"p90_ms", timing.p90},       {"runs", timing.runs}};
+  return {{"median_ms", timing.median},
+          {"min_ms", timing.min},
+          {"p10_ms", timing.p10},
+          {"p90_ms", timing.p90},
+          {"runs", timing.runs}};
 }
 
 ordered_json to_json(const Result& result) {
@@ -70,21 +78,23 @@ ordered_json to_json(const Result& result) {
 }
 
 std::string markdown_row(const Result& result) {
-  return fmt::format("| {} | {} | {} | {} | {:.3f} | {:.3f} | {:.3f} | {:.2f} | {:.2f} | {:.3f} | {:.0f} | {:.0f} | "
-                     "{:.1f} | {} | {:.0f} |\n",
-                     result.row.op, shape_text(result.row.shape), result.row.layout, result.row.pass,
-                     result.cenote.median, result.cenote_into.median, result.torch.median, result.ratio(),
-                     result.ratio_into(), result.copy.median, result.copy_percent(), result.copy_percent_into(),
-                     result.gigabytes_per_second(), spread_text(result.cenote), mebibytes(result.working_set));
+  return fmt::format(
+      "| {} | {} | {} | {} | {:.3f} | {:.3f} | {:.3f} | {:.2f} | {:.2f} | {:.3f} | {:.0f} | {:.0f} | "
+      "{:.1f} | {} | {:.0f} |\n",
+      result.row.op, shape_text(result.row.shape), result.row.layout, result.row.pass, result.cenote.median,
+      result.cenote_into.median, result.torch.median, result.ratio(), result.ratio_into(), result.copy.median,
+      result.copy_percent(), result.copy_percent_into(), result.gigabytes_per_second(),
+      spread_text(result.cenote), mebibytes(result.working_set));
 }
 
 std::string markdown(const Machine& machine, const Setting& setting, const std::vector<Result>& results) {
   std::string text = "# cenote against torch\n\n| | |\n|---|---|\n";
   for (const auto& [name, value] : facts(machine, setting)) text += fmt::format("| {} | {} |\n", name, value);
   text += fmt::format("\nf32. {}\n\n", kLegend);
-  text += "| op | shape | layout | pass | cenote ms | into ms | torch ms | torch/cenote | torch/into | copy ms | "
-          "% of copy | into % of copy | GB/s | cenote min p10..p90 ms | set MiB |\n"
-          "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+  text +=
+      "| op | shape | layout | pass | cenote ms | into ms | torch ms | torch/cenote | torch/into | copy ms | "
+      "% of copy | into % of copy | GB/s | cenote min p10..p90 ms | set MiB |\n"
+      "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
   for (const Result& result : results) text += markdown_row(result);
   return text;
 }
@@ -93,7 +103,8 @@ void write_file(const std::filesystem::path& path, const std::string& text) {
   std::ofstream file(path);
   file << text;
   file.close();
-  if (!file) throw std::runtime_error(fmt::format("cannot write {}: {}", path.string(), std::strerror(errno)));
+  if (!file)
+    throw std::runtime_error(fmt::format("cannot write {}: {}", path.string(), std::strerror(errno)));
 }
 
 }  // namespace
@@ -104,18 +115,20 @@ void print_machine(const Machine& machine, const Setting& setting) {
 }
 
 void print_header() {
-  fmt::print("{:<17} {:<14} {:<14} {:<15} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>5} {:>5} {:>6}  {:<26} {:>5}\n", "op",
-             "shape", "layout", "pass", "cenote", "into", "torch", "t/c", "t/into", "copy", "%copy", "%into", "GB/s",
-             "cenote min p10..p90", "set");
+  fmt::print(
+      "{:<17} {:<14} {:<14} {:<15} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>5} {:>5} {:>6}  {:<26} {:>5}\n",
+      "op", "shape", "layout", "pass", "cenote", "into", "torch", "t/c", "t/into", "copy", "%copy", "%into",
+      "GB/s", "cenote min p10..p90", "set");
 }
 
 void print_result(const Result& result) {
-  fmt::print("{:<17} {:<14} {:<14} {:<15} {:>9.3f} {:>9.3f} {:>9.3f} {:>6.2f} {:>6.2f} {:>9.3f} {:>5.0f} {:>5.0f} "
-             "{:>6.1f}  {:<26} {:>5.0f}\n",
-             result.row.op, shape_text(result.row.shape), result.row.layout, result.row.pass, result.cenote.median,
-             result.cenote_into.median, result.torch.median, result.ratio(), result.ratio_into(), result.copy.median,
-             result.copy_percent(), result.copy_percent_into(), result.gigabytes_per_second(),
-             spread_text(result.cenote), mebibytes(result.working_set));
+  fmt::print(
+      "{:<17} {:<14} {:<14} {:<15} {:>9.3f} {:>9.3f} {:>9.3f} {:>6.2f} {:>6.2f} {:>9.3f} {:>5.0f} {:>5.0f} "
+      "{:>6.1f}  {:<26} {:>5.0f}\n",
+      result.row.op, shape_text(result.row.shape), result.row.layout, result.row.pass, result.cenote.median,
+      result.cenote_into.median, result.torch.median, result.ratio(), result.ratio_into(), result.copy.median,
+      result.copy_percent(), result.copy_percent_into(), result.gigabytes_per_second(),
+      spread_text(result.cenote), mebibytes(result.working_set));
   std::fflush(stdout);
 }
 

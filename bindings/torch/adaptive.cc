@@ -13,7 +13,9 @@ namespace {
 std::string positional(const std::string& rank) { return ", int[" + rank + "] output_size"; }
 std::string keyword(const std::string& /*rank*/) { return {}; }
 
-void pack(Stack& stack, const OpArguments& arguments) { stack.emplace_back(to_array_ref(arguments.output_size)); }
+void pack(Stack& stack, const OpArguments& arguments) {
+  stack.emplace_back(to_array_ref(arguments.output_size));
+}
 
 OpArguments unpack(std::span<const c10::IValue> values) {
   OpArguments arguments;

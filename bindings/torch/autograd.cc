@@ -1,8 +1,7 @@
 // Gradients. A recorded forward keeps the compact record (max) or nothing but sizes (avg); the recorded
 // backward is differentiable again, since every op here is linear in its incoming gradient.
-#include <torch/csrc/autograd/custom_function.h>
-
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <string>
 #include <utility>
@@ -112,7 +111,8 @@ bool wants_gradient(const at::Tensor& tensor) {
 
 }  // namespace
 
-void AutogradKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKeySet keys, Stack* stack) const {
+void AutogradKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKeySet keys,
+                                Stack* stack) const {
   const c10::DispatchKeySet below = keys & c10::after_autograd_keyset;
   const std::size_t count = self.schema().arguments().size();
   const std::size_t first = stack->size() - count;
@@ -123,7 +123,8 @@ void AutogradKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKe
   }
   const variable_list outputs = translate_errors([&] {
     const Call call{op_, form_, below, {stack->data() + first, count}};
-    return form_ == Form::kBackward ? PoolBackward::apply(differentiable, call) : Pool::apply(differentiable, call);
+    return form_ == Form::kBackward ? PoolBackward::apply(differentiable, call)
+                                    : Pool::apply(differentiable, call);
   });
   torch::jit::drop(*stack, count);
   for (const at::Tensor& output : outputs) stack->emplace_back(output);

@@ -16,9 +16,10 @@ Dims concrete(c10::SymIntArrayRef values) {
   return dims;
 }
 
-[[noreturn]] void fail_dtype(at::ScalarType type, const OpInfo& op, const char* argument, const char* allowed) {
-  throw Error(ErrorCode::kInvalidArgument, "[" + std::string(op.name) + "] " + argument + " must be " + allowed +
-                                               ", got " + c10::toString(type));
+[[noreturn]] void fail_dtype(at::ScalarType type, const OpInfo& op, const char* argument,
+                             const char* allowed) {
+  throw Error(ErrorCode::kInvalidArgument, "[" + std::string(op.name) + "] " + argument + " must be " +
+                                               allowed + ", got " + c10::toString(type));
 }
 
 }  // namespace
@@ -31,23 +32,34 @@ Dims sizes_of(const at::Tensor& tensor) { return concrete(tensor.sym_sizes()); }
 
 at::ScalarType to_scalar_type(DType dtype) {
   switch (dtype) {
-    case DType::f32: return at::kFloat;
-    case DType::f64: return at::kDouble;
-    case DType::i64: return at::kLong;
-    case DType::u8: return at::kByte;
-    case DType::u16: return at::kUInt16;
+    case DType::f32:
+      return at::kFloat;
+    case DType::f64:
+      return at::kDouble;
+    case DType::i64:
+      return at::kLong;
+    case DType::u8:
+      return at::kByte;
+    case DType::u16:
+      return at::kUInt16;
   }
   TORCH_INTERNAL_ASSERT(false, "a dtype without a torch name");
 }
 
 DType to_dtype(at::ScalarType type, const OpInfo& op, const char* argument) {
   switch (type) {
-    case at::kFloat: return DType::f32;
-    case at::kDouble: return DType::f64;
-    case at::kLong: return DType::i64;
-    case at::kByte: return DType::u8;
-    case at::kUInt16: return DType::u16;
-    default: fail_dtype(type, op, argument, "f32, f64, i64, u8 or u16");
+    case at::kFloat:
+      return DType::f32;
+    case at::kDouble:
+      return DType::f64;
+    case at::kLong:
+      return DType::i64;
+    case at::kByte:
+      return DType::u8;
+    case at::kUInt16:
+      return DType::u16;
+    default:
+      fail_dtype(type, op, argument, "f32, f64, i64, u8 or u16");
   }
 }
 

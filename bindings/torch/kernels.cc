@@ -16,7 +16,8 @@ DType record_dtype(const OpInfo& op, Form form, const Dims& x_sizes, const OpArg
 }
 
 /// Forms with x: y, and the record where the form has one.
-std::vector<at::Tensor> run_forward(const OpInfo& op, Form form, const at::Tensor& x, const OpArguments& arguments) {
+std::vector<at::Tensor> run_forward(const OpInfo& op, Form form, const at::Tensor& x,
+                                    const OpArguments& arguments) {
   require_pooled_dtype(x, op, "x");
   const Dims x_sizes = sizes_of(x);
   const Dims y_sizes = op.shape(x_sizes, arguments);
@@ -89,7 +90,8 @@ at::Tensor run_backward(const OpInfo& op, const BackwardCall& call) {
 
 }  // namespace
 
-void DeviceKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKeySet /*keys*/, Stack* stack) const {
+void DeviceKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKeySet /*keys*/,
+                              Stack* stack) const {
   const std::size_t count = self.schema().arguments().size();
   const std::size_t first = stack->size() - count;
   const std::vector<at::Tensor> outputs = translate_errors([&]() -> std::vector<at::Tensor> {

@@ -73,7 +73,8 @@ at::Tensor positions_of(const OpInfo& op, const at::Tensor& record, const Dims& 
 
 at::Tensor gather_at_record(const OpInfo& op, const at::Tensor& grad_grad_x, const at::Tensor& record,
                             const OpArguments& arguments) {
-  const at::Tensor positions = positions_of(op, record, sizes_of(grad_grad_x), arguments).flatten(-op.spatial_rank);
+  const at::Tensor positions =
+      positions_of(op, record, sizes_of(grad_grad_x), arguments).flatten(-op.spatial_rank);
   const at::Tensor plane = grad_grad_x.flatten(-op.spatial_rank);
   const at::Tensor picked = plane.gather(-1, positions.clamp_min(0)).masked_fill(positions < 0, 0);
   return picked.reshape(record.sizes());

@@ -83,7 +83,8 @@ template <std::size_t Rank>
 void MaxPoolImpl<Rank>::pretty_print(std::ostream& stream) const {
   stream << module_name<Rank>("MaxPool") << "(kernel_size=" << options.kernel_size()
          << ", stride=" << options.stride() << ", padding=" << options.padding()
-         << ", dilation=" << options.dilation() << ", ceil_mode=" << std::boolalpha << options.ceil_mode() << ")";
+         << ", dilation=" << options.dilation() << ", ceil_mode=" << std::boolalpha << options.ceil_mode()
+         << ")";
 }
 
 // ---- avg ----------------------------------------------------------------------------------------
@@ -108,7 +109,8 @@ at::Tensor AdaptiveMaxPoolImpl<Rank>::forward(const at::Tensor& x) {
 
 template <std::size_t Rank>
 std::tuple<at::Tensor, at::Tensor> AdaptiveMaxPoolImpl<Rank>::forward_with_indices(const at::Tensor& x) {
-  return pool_with_indices(op_row<Rank>("adaptive_max_pool"), x, output_size_arguments(options.output_size()));
+  return pool_with_indices(op_row<Rank>("adaptive_max_pool"), x,
+                           output_size_arguments(options.output_size()));
 }
 
 template <std::size_t Rank>

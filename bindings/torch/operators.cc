@@ -32,15 +32,20 @@ std::vector<Handles> find_handles() {
 std::string bare_name(const OpInfo& op, Form form) {
   const std::string name(op.name);
   switch (form) {
-    case Form::kForward: return name;
-    case Form::kWithIndices: return name + "_with_indices";
-    case Form::kWithTaps: return "_" + name + "_with_taps";
-    case Form::kBackward: return name + "_backward";
+    case Form::kForward:
+      return name;
+    case Form::kWithIndices:
+      return name + "_with_indices";
+    case Form::kWithTaps:
+      return "_" + name + "_with_taps";
+    case Form::kBackward:
+      return name + "_backward";
   }
   TORCH_INTERNAL_ASSERT(false, "a form without a name");
 }
 
-ValuesAndIndices call_with_record(const OpInfo& op, Form form, const at::Tensor& x, const OpArguments& arguments) {
+ValuesAndIndices call_with_record(const OpInfo& op, Form form, const at::Tensor& x,
+                                  const OpArguments& arguments) {
   Stack stack{x};
   signature_of(op).pack(stack, arguments);
   operator_of(op, form).callBoxed(&stack);
@@ -104,8 +109,8 @@ ValuesAndIndices pool_with_taps(const OpInfo& op, const at::Tensor& x, const OpA
   return call_with_record(op, Form::kWithTaps, x, arguments);
 }
 
-at::Tensor pool_backward(const OpInfo& op, const at::Tensor& grad_y, const at::Tensor& record, const Dims& x_sizes,
-                         const OpArguments& arguments) {
+at::Tensor pool_backward(const OpInfo& op, const at::Tensor& grad_y, const at::Tensor& record,
+                         const Dims& x_sizes, const OpArguments& arguments) {
   Stack stack{grad_y};
   if (op.records_indices) stack.emplace_back(record);
   stack.emplace_back(to_array_ref(x_sizes));

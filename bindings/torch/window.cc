@@ -50,7 +50,8 @@ OpArguments to_arguments(const MaxPoolOptions& options) {
   return arguments;
 }
 
-// ---- avg: kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, *, padding_end, dilation
+// ---- avg: kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, *, padding_end,
+// dilation
 
 std::string avg_positional(const std::string& rank) {
   const std::string ints = ", int[" + rank + "] ";

@@ -50,19 +50,6 @@ void check(const NetworkSpec& spec) {
 
 }  // namespace
 
-Downsample downsample_from_name(const std::string& name) {
-  if (name == "strided") return Downsample::kStrided;
-  if (name == "max") return Downsample::kMax;
-  if (name == "avg") return Downsample::kAvg;
-  fail(ErrorCode::kInvalidArgument, "[network] unknown downsample '{}'; known are strided, max, avg", name);
-}
-
-Head head_from_name(const std::string& name) {
-  if (name == "gap") return Head::kGap;
-  if (name == "flatten") return Head::kFlatten;
-  fail(ErrorCode::kInvalidArgument, "[network] unknown head '{}'; known are gap, flatten", name);
-}
-
 tnn::Sequential build_network(const NetworkSpec& spec, Engine engine) {
   check(spec);
   const bool gap = spec.head == Head::kGap;

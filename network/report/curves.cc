@@ -1,5 +1,5 @@
 // gnuplot runs inside the run folder with fixed names, so no path ever passes through its command language,
-// and without a shell.
+// and without a shell. The script goes in by -e, which takes a newline for a space.
 #include "network/report/curves.h"
 
 #include <fcntl.h>
@@ -19,24 +19,23 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kUnfinished = "curves.new.svg";
-constexpr const char* kScript = R"(
-set terminal svg size 960,380 background rgb 'white' font 'sans-serif,13'
-set output 'curves.new.svg'
-set datafile separator ','
-set grid
-set xlabel 'epoch'
-set format x '%.0f'
-stats 'metrics.csv' skip 1 using 1 nooutput
-set xrange [STATS_min - 0.5:STATS_max + 0.5]
-set xtics ceil((STATS_max - STATS_min + 1) / 10.0)
-set multiplot layout 1,2
-set title 'Loss (mean per image)'
-plot 'metrics.csv' skip 1 using 1:2 with linespoints lw 2 pt 7 ps 0.5 title 'training', \
-     '' skip 1 using 1:3 with linespoints lw 2 pt 7 ps 0.5 title 'validation'
-set title 'Validation accuracy (%)'
-plot 'metrics.csv' skip 1 using 1:($4 * 100) with linespoints lw 2 pt 7 ps 0.5 notitle
-unset multiplot
-)";
+constexpr const char* kScript =
+    "set terminal svg size 960,380 background rgb 'white' font 'sans-serif,13';"
+    "set output 'curves.new.svg';"
+    "set datafile separator ',';"
+    "set grid;"
+    "set xlabel 'epoch';"
+    "set format x '%.0f';"
+    "stats 'metrics.csv' skip 1 using 1 nooutput;"
+    "set xrange [STATS_min - 0.5:STATS_max + 0.5];"
+    "set xtics ceil((STATS_max - STATS_min + 1) / 10.0);"
+    "set multiplot layout 1,2;"
+    "set title 'Loss (mean per image)';"
+    "plot for [i=2:3] 'metrics.csv' skip 1 using 1:i with linespoints lw 2 pt 7 ps 0.5"
+    "  title word('training validation', i - 1);"
+    "set title 'Validation accuracy (%)';"
+    "plot 'metrics.csv' skip 1 using 1:($4 * 100) with linespoints lw 2 pt 7 ps 0.5 notitle;"
+    "unset multiplot;";
 
 /// Runs gnuplot in `folder`; returns its exit status, or -1 with errno set when it cannot be started.
 int run_gnuplot(const fs::path& folder) {

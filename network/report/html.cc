@@ -1,8 +1,6 @@
 // Escaping, base64 (RFC 4648) and tables.
 #include "network/report/html.h"
 
-#include <cstdint>
-
 namespace cenote::network {
 
 std::string escape_html(std::string_view text) {

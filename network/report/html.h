@@ -1,6 +1,7 @@
 // The few HTML pieces that the report is made of. Whatever text goes in is escaped.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>

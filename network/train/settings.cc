@@ -1,8 +1,11 @@
 // Rules, JSON form and resume rules of the training settings.
 #include "network/train/settings.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "network/error_text.h"
 

@@ -234,9 +234,13 @@ void Run::restore(const std::string& bytes) {
     torch::Tensor generator;
     archive.read("generator", generator);
     at::Generator(at::detail::getDefaultCPUGenerator()).set_state(generator);
-  } catch (const c10::Error& error) {
+  } catch (const Error&) {
+    throw;
+  } catch (const c10::Error& error) {  // its what() carries a stack trace
     fail(ErrorCode::kBadFile, "[train] torch cannot read the checkpoint: {}",
          std::string(error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    fail(ErrorCode::kBadFile, "[train] torch cannot read the checkpoint: {}", error.what());
   }
 }
 

@@ -9,7 +9,7 @@
 #include "core/parallel.h"
 #include "cpu/channels_last_backward-inl.h"
 #include "cpu/layout.h"
-#include "cpu/scatter.h"
+#include "cpu/scatter-inl.h"
 #include "cpu/segments-inl.h"
 #include "hwy/highway.h"
 

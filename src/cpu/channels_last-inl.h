@@ -32,7 +32,7 @@ HWY_INLINE void ReduceChannels(const PixelTaps<T>& taps, std::int64_t c, std::si
   const auto identity = hn::Set(d, Reduction::template identity<T>());
   auto acc0 = identity, acc1 = identity, acc2 = identity, acc3 = identity;
   auto total0 = identity, total1 = identity, total2 = identity, total3 = identity;
-  const auto flush = [&]() HWY_ATTR {
+  const auto flush = [&]() CENOTE_VECTOR_LAMBDA {
     total0 = Reduction::combine(d, total0, acc0);
     acc0 = identity;
     if constexpr (kTile) {
@@ -145,8 +145,9 @@ void ChannelsLastMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) 
         const hn::ScalableTag<T> d;
         T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
         const RowSink<T> sink(to, 1, y.size[1]);
-        ReducePixel<MaxReduction>(
-            taps, x.size[1], [&](std::int64_t c, VecOf<decltype(d)> v) HWY_ATTR { sink.store(d, c, v); });
+        ReducePixel<MaxReduction>(taps, x.size[1],
+                                  [&](std::int64_t c, VecOf<decltype(d)> v)
+                                      CENOTE_VECTOR_LAMBDA { sink.store(d, c, v); });
       });
 }
 
@@ -185,9 +186,9 @@ void ChannelsLastAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes, 
         const auto divisor = hn::Set(d, static_cast<T>(divide(at[1], at[2], ow)));
         T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
         const RowSink<T> sink(to, 1, y.size[1]);
-        ReducePixel<SumReduction>(taps, x.size[1], [&](std::int64_t c, VecOf<decltype(d)> v) HWY_ATTR {
-          sink.store(d, c, hn::Div(v, divisor));
-        });
+        ReducePixel<SumReduction>(taps, x.size[1],
+                                  [&](std::int64_t c, VecOf<decltype(d)> v)
+                                      CENOTE_VECTOR_LAMBDA { sink.store(d, c, hn::Div(v, divisor)); });
       });
 }
 

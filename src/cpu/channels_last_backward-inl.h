@@ -100,16 +100,17 @@ void ChannelsLastMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, 
   ForEachGradPixel<T, Entry>(grad_x, axes, add, [&](const std::vector<Entry>& list, T* to) HWY_ATTR {
     const hn::ScalableTag<T> d;
     const hn::RebindToSigned<decltype(d)> di;
-    SumReaders(list, channels, to, [&](const Entry& reader, std::int64_t c, std::size_t part) HWY_ATTR {
-      HWY_ALIGN Tap padded[kMaxLanes<T>] = {};
-      const Tap* from = reader.taps + c;
-      if (part != 0) {
-        std::copy_n(from, part, padded);
-        from = padded;
-      }
-      const auto hit = hn::Eq(PromoteTaps(di, from), hn::Set(di, static_cast<Key>(reader.tap)));
-      return hn::IfThenElseZero(hn::RebindMask(d, hit), LoadLanes<true>(d, reader.grads + c, 1, part));
-    });
+    SumReaders(
+        list, channels, to, [&](const Entry& reader, std::int64_t c, std::size_t part) CENOTE_VECTOR_LAMBDA {
+          HWY_ALIGN Tap padded[kMaxLanes<T>] = {};
+          const Tap* from = reader.taps + c;
+          if (part != 0) {
+            std::copy_n(from, part, padded);
+            from = padded;
+          }
+          const auto hit = hn::Eq(PromoteTaps(di, from), hn::Set(di, static_cast<Key>(reader.tap)));
+          return hn::IfThenElseZero(hn::RebindMask(d, hit), LoadLanes<true>(d, reader.grads + c, 1, part));
+        });
   });
 }
 
@@ -125,9 +126,10 @@ void ChannelsLastAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, 
   };
   ForEachGradPixel<T, Entry>(grad_x, axes, add, [&](const std::vector<Entry>& list, T* to) HWY_ATTR {
     const hn::ScalableTag<T> d;
-    SumReaders(list, grad_x.size[1], to, [&](const Entry& reader, std::int64_t c, std::size_t part) HWY_ATTR {
-      return hn::Mul(hn::Set(d, reader.scale), LoadLanes<true>(d, reader.grads + c, 1, part));
-    });
+    SumReaders(list, grad_x.size[1], to,
+               [&](const Entry& reader, std::int64_t c, std::size_t part) CENOTE_VECTOR_LAMBDA {
+                 return hn::Mul(hn::Set(d, reader.scale), LoadLanes<true>(d, reader.grads + c, 1, part));
+               });
   });
 }
 

@@ -9,7 +9,7 @@
 #include "backend.h"
 #include "core/parallel.h"
 #include "cpu/layout.h"
-#include "cpu/scatter.h"
+#include "cpu/scatter-inl.h"
 #include "cpu/segments-inl.h"
 #include "hwy/highway.h"
 

@@ -10,6 +10,8 @@
 #define CENOTE_CPU_PLANAR_BACKWARD_INL_H_
 #endif
 
+#include <array>
+#include <bit>
 #include <vector>
 
 #include "cpu/planar-inl.h"
@@ -94,106 +96,113 @@ HWY_INLINE void PadRow(const GradTile& tile, const RealOutputs& real, const From
   for (std::int64_t o = real.end; o < tile.outs + kBeyond; ++o) to[o] = outside;
 }
 
-/// Interleaves `stride` phase rows into columns first .. of a row of grad_x.
-template <class T>
-void InterleavePhases(const T* phases, std::int64_t pitch, std::int64_t stride, std::int64_t columns, T* to,
-                      std::int64_t to_stride) {
+/// sum over the terms of value(term, m); kTerms is their number, or 0 for any.
+template <int kTerms, class T, class Terms, class Value>
+HWY_INLINE VecOf<hn::ScalableTag<T>> SumTerms(const Terms& terms, std::int64_t m, const Value& value) {
   const hn::ScalableTag<T> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  if (stride == 2 && to_stride == 1) {
-    std::int64_t m = 0;
-    for (; 2 * (m + lanes) <= columns; m += lanes) {
-      hn::StoreInterleaved2(hn::Load(d, phases + m), hn::Load(d, phases + pitch + m), d, to + 2 * m);
-    }
-    if (2 * m < columns) {
-      HWY_ALIGN T last[2 * kMaxLanes<T>];
-      hn::StoreInterleaved2(hn::Load(d, phases + m), hn::Load(d, phases + pitch + m), d, last);
-      const std::int64_t left = columns - 2 * m;
-      const std::int64_t whole = std::min(left, lanes);
-      StorePart(d, hn::Load(d, last), to + 2 * m, static_cast<std::size_t>(whole));
-      if (left > whole) {
-        StorePart(d, hn::Load(d, last + lanes), to + 2 * m + lanes, static_cast<std::size_t>(left - whole));
-      }
-    }
-    return;
-  }
-  for (std::int64_t m = 0, column = 0; column < columns; ++m) {
-    for (std::int64_t phase = 0; phase < stride && column < columns; ++phase, ++column) {
-      to[column * to_stride] = phases[phase * pitch + m];
-    }
-  }
-}
-
-/// sum over the terms of value(term, m) for one phase; kTerms is their number, or 0 for any number.
-template <int kTerms, class T, class Terms, class Value, class Store>
-HWY_INLINE void SumTerms(const Terms& terms, std::int64_t groups, const Value& value, const Store& store) {
-  const hn::ScalableTag<T> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  auto sum = hn::Zero(d);
   const std::size_t count = kTerms > 0 ? kTerms : terms.size();
-  for (std::int64_t m = 0; m < groups; m += lanes) {
-    auto sum = hn::Zero(d);
-    for (std::size_t i = 0; i < count; ++i) sum = hn::Add(sum, value(terms[i], m));
-    store(m, sum);
+  for (std::size_t i = 0; i < count; ++i) sum = hn::Add(sum, value(terms[i], m));
+  return sum;
+}
+
+/// Stride 1: the one phase is the row.
+template <int kTerms, class T, class Terms, class Value>
+HWY_INLINE void SumOnePhase(const Terms& terms, std::int64_t groups, const RowSink<T>& sink,
+                            const Value& value) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t m = 0; m < groups; m += lanes) sink.store(d, m, SumTerms<kTerms, T>(terms, m, value));
+}
+
+/// Stride 2: both phases at once, interleaved on the way out.
+template <int kEvenTerms, int kOddTerms, class T, class Terms, class Value>
+HWY_INLINE void SumTwoPhases(const Terms& even, const Terms& odd, std::int64_t columns, T* to,
+                             std::int64_t to_stride, const Value& value) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t m = 0; 2 * m < columns; m += lanes) {
+    const auto even_sum = SumTerms<kEvenTerms, T>(even, m, value);
+    const auto odd_sum = SumTerms<kOddTerms, T>(odd, m, value);
+    const std::int64_t left = columns - 2 * m;
+    if (to_stride == 1 && left >= 2 * lanes) {
+      hn::StoreInterleaved2(even_sum, odd_sum, d, to + 2 * m);
+      continue;
+    }
+    HWY_ALIGN T last[2 * kMaxLanes<T>];
+    hn::StoreInterleaved2(even_sum, odd_sum, d, last);
+    const RowSink<T> sink(to + 2 * m * to_stride, to_stride, std::min(left, 2 * lanes));
+    sink.store(d, 0, hn::Load(d, last));
+    if (left > lanes) sink.store(d, lanes, hn::Load(d, last + lanes));
   }
 }
 
-/// One row of grad_x. terms(phase) lists what its columns add up; value(term, m) is one vector of it.
+/// One row of grad_x. terms(phase) lists what the columns of a phase add up and stays valid for two
+/// phases; value(term, m) is one vector of a term.
 template <class T, class Terms, class Value>
-HWY_INLINE void SumPhases(const Axis& w, const GradTile& tile, T* phases, std::int64_t pitch, T* to,
-                          std::int64_t to_stride, const Terms& terms, const Value& value) {
+HWY_INLINE void SumPhases(const Axis& w, const GradTile& tile, T* phase_row, T* to, std::int64_t to_stride,
+                          const Terms& terms, const Value& value) {
   const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t stride = w.stride();
   const std::int64_t columns = std::min(w.in() - tile.first * stride, tile.groups * stride);
-  const RowSink<T> sink(to, to_stride, columns);
-  for (std::int64_t phase = 0; phase < stride; ++phase) {
-    const auto store = [&](std::int64_t m, VecOf<decltype(d)> sum) HWY_ATTR {
-      if (stride == 1) {
-        sink.store(d, m, sum);
-      } else {
-        hn::Store(sum, d, phases + phase * pitch + m);
-      }
-    };
-    const auto& list = terms(phase);
-    switch (list.size()) {
-      case 1:
-        SumTerms<1, T>(list, tile.groups, value, store);
-        break;
-      case 2:
-        SumTerms<2, T>(list, tile.groups, value, store);
-        break;
-      case 4:
-        SumTerms<4, T>(list, tile.groups, value, store);
-        break;
-      default:
-        SumTerms<0, T>(list, tile.groups, value, store);
-    }
+  if (stride == 1) {
+    const RowSink<T> sink(to, to_stride, columns);
+    const auto& list = terms(0);
+    if (list.size() == 9) return SumOnePhase<9, T>(list, tile.groups, sink, value);  // 3x3
+    return SumOnePhase<0, T>(list, tile.groups, sink, value);
   }
-  if (stride > 1) InterleavePhases(phases, pitch, stride, columns, to, to_stride);
+  if (stride == 2) {
+    const auto& even = terms(0);
+    const auto& odd = terms(1);
+    // 2x2; 3x3 in rows that one or two windows read, with odd padding and without.
+    if (even.size() == 1 && odd.size() == 1)
+      return SumTwoPhases<1, 1>(even, odd, columns, to, to_stride, value);
+    if (even.size() == 1 && odd.size() == 2)
+      return SumTwoPhases<1, 2>(even, odd, columns, to, to_stride, value);
+    if (even.size() == 2 && odd.size() == 4)
+      return SumTwoPhases<2, 4>(even, odd, columns, to, to_stride, value);
+    if (even.size() == 2 && odd.size() == 1)
+      return SumTwoPhases<2, 1>(even, odd, columns, to, to_stride, value);
+    if (even.size() == 4 && odd.size() == 2)
+      return SumTwoPhases<4, 2>(even, odd, columns, to, to_stride, value);
+    return SumTwoPhases<0, 0>(even, odd, columns, to, to_stride, value);
+  }
+  for (std::int64_t phase = 0; phase < stride; ++phase) {
+    const auto& list = terms(phase);
+    for (std::int64_t m = 0; m < tile.groups; m += lanes) {
+      hn::StoreU(SumTerms<0, T>(list, m, value), d, phase_row + m);
+    }
+    for (std::int64_t m = 0; m * stride + phase < columns; ++m)
+      to[(m * stride + phase) * to_stride] = phase_row[m];
+  }
 }
 
-/// Rows of grad_x in parallel: row(state, at, tile, readers, phases, pitch).
+inline std::int64_t grad_groups(const Axis& w) { return ceil_divide(w.in(), w.stride()); }
+inline std::int64_t groups_per_tile(const Axis& w) {
+  return std::clamp<std::int64_t>(kTilePositions / w.stride(), 1, grad_groups(w));
+}
+inline std::int64_t grad_tiles(const Axis& w) { return ceil_divide(grad_groups(w), groups_per_tile(w)); }
+
+/// Rows of grad_x in parallel: row(state, at, tile, readers, phase_row, to).
 template <class T, class State, class Row>
 void ForEachGradRow(const Tensor5& grad_x, const Axes& axes, const PhasePlan& plan, const Row& row) {
   const Axis& w = axes[2];
-  const std::int64_t groups = ceil_divide(w.in(), w.stride());
-  const std::int64_t per_tile = std::clamp<std::int64_t>(kTilePositions / w.stride(), 1, groups);
-  const Cursor::Index units{grad_x.size[0], grad_x.size[1], grad_x.size[2], grad_x.size[3],
-                            ceil_divide(groups, per_tile)};
+  const std::int64_t per_tile = groups_per_tile(w);
+  const Cursor::Index units{grad_x.size[0], grad_x.size[1], grad_x.size[2], grad_x.size[3], grad_tiles(w)};
   const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * per_tile * w.stride();
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    constexpr std::int64_t kAlign = HWY_MAX_BYTES / static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t pitch = (per_tile + kAlign - 1) / kAlign * kAlign;
     ReaderRows readers;
-    Scratch<T> phases;
-    phases.resize(static_cast<std::size_t>(pitch * w.stride()));
+    Scratch<T> phase_row;
+    phase_row.resize(static_cast<std::size_t>(per_tile) + kMaxLanes<T>);
     State state(axes);
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       readers.collect(axes, at[2], at[3]);
-      const GradTile tile = make_grad_tile(plan, at[4], per_tile, groups);
+      const GradTile tile = make_grad_tile(plan, at[4], per_tile, grad_groups(w));
       T* const to =
           row_of<T>(grad_x, at[0], at[1], at[2], at[3]) + tile.first * w.stride() * grad_x.stride[4];
-      row(state, at, tile, readers, phases.get(), pitch, to);
+      row(state, at, tile, readers, phase_row.get(), to);
     }
   });
 }
@@ -202,29 +211,32 @@ void ForEachGradRow(const Tensor5& grad_x, const Axes& axes, const PhasePlan& pl
 /// output rows; each is widened once and kept until its slot is needed again.
 class RowSlots {
  public:
-  explicit RowSlots(const Axes& axes) : depth_(range(axes[0])), height_(range(axes[1])) {
-    owners_.resize(static_cast<std::size_t>(depth_ * height_), {-1, -1, -1, -1, -1});
+  explicit RowSlots(const Axes& axes) : depth_(slots_for(axes[0])), height_(slots_for(axes[1])) {
+    owners_.resize(static_cast<std::size_t>(count()), -1);
   }
   std::int64_t count() const { return depth_ * height_; }
-  std::int64_t slot(std::int64_t od, std::int64_t oh) const { return od % depth_ * height_ + oh % height_; }
-  /// True when the slot held something else.
-  bool claim(const Cursor& at, std::int64_t od, std::int64_t oh) {
-    auto& owner = owners_[static_cast<std::size_t>(slot(od, oh))];
-    const Cursor::Index wanted{at[0], at[1], od, oh, at[4]};
-    if (owner == wanted) return false;
-    owner = wanted;
+  std::int64_t slot(std::int64_t od, std::int64_t oh) const {
+    return (od & (depth_ - 1)) * height_ + (oh & (height_ - 1));
+  }
+  /// True when the slot held something else. `row` numbers the output rows of all planes and tiles.
+  bool claim(std::int64_t slot, std::int64_t row) {
+    std::int64_t& owner = owners_[static_cast<std::size_t>(slot)];
+    if (owner == row) return false;
+    owner = row;
     return true;
   }
 
  private:
-  /// Outputs between the first and the last that read one input.
-  static std::int64_t range(const Axis& axis) {
-    return std::max<std::int64_t>(1, std::min(axis.out(), (axis.dilated_kernel() - 1) / axis.stride() + 1));
+  /// As many as there are outputs between the first and the last that read one input, up to a power of two.
+  static std::int64_t slots_for(const Axis& axis) {
+    const std::int64_t range = std::min(axis.out(), (axis.dilated_kernel() - 1) / axis.stride() + 1);
+    return static_cast<std::int64_t>(
+        std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(range, 1))));
   }
 
   std::int64_t depth_;
   std::int64_t height_;
-  std::vector<Cursor::Index> owners_;
+  std::vector<std::int64_t> owners_;
 };
 
 template <class T>
@@ -241,7 +253,7 @@ struct MaxBackwardState {
   RowSlots slots;
   Scratch<T> grads;
   Scratch<hwy::MakeSigned<T>> keys;
-  std::vector<MaxTerm<T>> terms;
+  std::array<std::vector<MaxTerm<T>>, 2> terms;  // of even and odd phases
 };
 
 template <class T, class Tap>
@@ -251,8 +263,9 @@ void PlanarMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
   using State = MaxBackwardState<T>;
   const Axis& w = axes[2];
   const PhasePlan plan(w);
+  const std::int64_t tiles = grad_tiles(w);
   const auto row = [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers,
-                       T* phases, std::int64_t pitch, T* to) HWY_ATTR {
+                       T* phase_row, T* to) HWY_ATTR {
     const hn::ScalableTag<T> d;
     const hn::RebindToSigned<decltype(d)> di;
     const std::int64_t length = tile.outs + PhaseBuffer<T>::kSlack;
@@ -261,8 +274,11 @@ void PlanarMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
     Key* const keys = state.keys.resize(static_cast<std::size_t>(length * state.slots.count()));
     for (std::int64_t i = 0; i < readers.count(); ++i) {
       const ReaderRow& reader = readers[i];
-      if (!state.slots.claim(at, reader.od, reader.oh)) continue;
-      const std::int64_t slot = state.slots.slot(reader.od, reader.oh) * length;
+      const std::int64_t slot_index = state.slots.slot(reader.od, reader.oh);
+      const std::int64_t plane = at[0] * grad_y.size[1] + at[1];
+      const std::int64_t line = (plane * grad_y.size[2] + reader.od) * grad_y.size[3] + reader.oh;
+      if (!state.slots.claim(slot_index, line * tiles + at[4])) continue;
+      const std::int64_t slot = slot_index * length;
       PadRow(tile, real, row_of<const T>(grad_y, at[0], at[1], reader.od, reader.oh), grad_y.stride[4], T{0},
              grads + slot);
       PadRow(tile, real, row_of<const Tap>(taps, at[0], at[1], reader.od, reader.oh), taps.stride[4], Key{-1},
@@ -270,8 +286,9 @@ void PlanarMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
     }
     const auto terms = [&](std::int64_t phase) -> const std::vector<MaxTerm<T>>& {
       const std::vector<PhaseTap>& in_phase = plan.taps(phase);
-      state.terms.resize(static_cast<std::size_t>(readers.count()) * in_phase.size());
-      MaxTerm<T>* next = state.terms.data();
+      auto& list = state.terms[static_cast<std::size_t>(phase % 2)];
+      list.resize(static_cast<std::size_t>(readers.count()) * in_phase.size());
+      MaxTerm<T>* next = list.data();
       for (std::int64_t i = 0; i < readers.count(); ++i) {
         const std::int64_t slot = state.slots.slot(readers[i].od, readers[i].oh) * length;
         for (const PhaseTap& tap : in_phase) {
@@ -279,13 +296,13 @@ void PlanarMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
           *next++ = {grads + offset, keys + offset, static_cast<Key>(readers[i].tap * w.kernel() + tap.tap)};
         }
       }
-      return state.terms;
+      return list;
     };
-    const auto value = [&](const MaxTerm<T>& term, std::int64_t m) HWY_ATTR {
+    const auto value = [&](const MaxTerm<T>& term, std::int64_t m) CENOTE_VECTOR_LAMBDA {
       const auto hit = hn::Eq(hn::LoadU(di, term.keys + m), hn::Set(di, term.key));
       return hn::IfThenElseZero(hn::RebindMask(d, hit), hn::LoadU(d, term.grads + m));
     };
-    SumPhases<T>(w, tile, phases, pitch, to, grad_x.stride[4], terms, value);
+    SumPhases<T>(w, tile, phase_row, to, grad_x.stride[4], terms, value);
   };
   ForEachGradRow<T, State>(grad_x, axes, plan, row);
 }
@@ -295,7 +312,7 @@ struct AvgBackwardState {
   explicit AvgBackwardState(const Axes&) {}
   Scratch<T> sums;
   ColumnDivisors<T> columns;
-  std::vector<const T*> terms;
+  std::array<std::vector<const T*>, 2> terms;  // of even and odd phases
 };
 
 /// sums += grad row / divisors, over the real outputs.
@@ -321,7 +338,7 @@ void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
   const Axis& w = axes[2];
   const PhasePlan plan(w);
   const auto row = [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers,
-                       T* phases, std::int64_t pitch, T* to) HWY_ATTR {
+                       T* phase_row, T* to) HWY_ATTR {
     const hn::ScalableTag<T> d;
     const std::int64_t length = tile.outs + PhaseBuffer<T>::kSlack;
     const RealOutputs real = real_outputs(tile, w.out());
@@ -336,14 +353,16 @@ void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
     }
     const auto terms = [&](std::int64_t phase) -> const std::vector<const T*>& {
       const std::vector<PhaseTap>& in_phase = plan.taps(phase);
-      state.terms.resize(in_phase.size());
+      auto& list = state.terms[static_cast<std::size_t>(phase % 2)];
+      list.resize(in_phase.size());
       for (std::size_t i = 0; i < in_phase.size(); ++i) {
-        state.terms[i] = sums + tile.first - in_phase[i].shift - tile.first_out;
+        list[i] = sums + tile.first - in_phase[i].shift - tile.first_out;
       }
-      return state.terms;
+      return list;
     };
-    const auto value = [&](const T* term, std::int64_t m) HWY_ATTR { return hn::LoadU(d, term + m); };
-    SumPhases<T>(w, tile, phases, pitch, to, grad_x.stride[4], terms, value);
+    const auto value = [&](const T* term, std::int64_t m)
+                           CENOTE_VECTOR_LAMBDA { return hn::LoadU(d, term + m); };
+    SumPhases<T>(w, tile, phase_row, to, grad_x.stride[4], terms, value);
   };
   ForEachGradRow<T, State>(grad_x, axes, plan, row);
 }

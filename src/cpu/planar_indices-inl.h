@@ -60,7 +60,7 @@ HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride,
     return false;
   }
   hn::Mask<decltype(d)> saw_nan = hn::FirstN(d, 0);
-  const auto reduce = [&](std::int64_t col, std::int64_t left) HWY_ATTR {
+  const auto reduce = [&](std::int64_t col, std::int64_t left) CENOTE_VECTOR_LAMBDA {
     const auto part = static_cast<std::size_t>(left >= lanes ? 0 : left);
     return MaxColumns<kUnit>(d, di, rows, (tile.first_col + col) * stride, stride, row_radix, part, saw_nan);
   };
@@ -98,7 +98,7 @@ HWY_INLINE void MaxTapsWithKeys(const TapSources<T>& values, const TapSources<Ke
   const hn::RebindToSigned<decltype(d)> di;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto steps = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<Key>(stride)));
-  const auto load = [&](auto tag, const auto* source, std::int64_t m) HWY_ATTR {
+  const auto load = [&](auto tag, const auto* source, std::int64_t m) CENOTE_VECTOR_LAMBDA {
     if constexpr (kGather) {
       return hn::GatherIndex(tag, source + m * stride, steps);
     } else {
@@ -175,10 +175,11 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5
         }
       } else {
         const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], tile.outs);
-        const auto emit = [&](std::int64_t m, VecOf<decltype(d)> v, VecOf<decltype(di)> key) HWY_ATTR {
-          sink.store(d, m, v);
-          hn::StoreU(key, di, chosen.get() + m);
-        };
+        const auto emit = [&](std::int64_t m, VecOf<decltype(d)> v, VecOf<decltype(di)> key)
+                              CENOTE_VECTOR_LAMBDA {
+                                sink.store(d, m, v);
+                                hn::StoreU(key, di, chosen.get() + m);
+                              };
         if (w.stride() > 2) {
           MaxTapsWithKeys<true>(value_sources, key_sources, tile.outs, w.stride(), emit);
         } else {

@@ -21,6 +21,11 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class D>
 using VecOf = hn::Vec<D>;
 
+// For lambdas that take or return vectors. Left to themselves some become functions, and code between such
+// calls may run with the upper vector halves in use, where baseline instructions stall.
+#undef CENOTE_VECTOR_LAMBDA
+#define CENOTE_VECTOR_LAMBDA HWY_ATTR __attribute__((always_inline))
+
 /// Lanes of the widest vector of this target.
 template <class T>
 constexpr std::size_t kMaxLanes = HWY_MAX_BYTES / sizeof(T);

@@ -10,7 +10,7 @@
 #include "cpu/layout.h"
 #include "cpu/planar_backward-inl.h"
 #include "cpu/planar_indices-inl.h"
-#include "cpu/scatter.h"
+#include "cpu/scatter-inl.h"
 #include "cpu/segments-inl.h"
 #include "hwy/highway.h"
 

@@ -113,7 +113,7 @@ class Files(CliTest):
 
     def test_npy_truncated_anywhere(self):
         whole = npy((1, 2), [1, 2])
-        for size in range(len(whole)):
+        for size in (5, 6, 7, 8, 9, 10, 11, len(whole) // 2, len(whole) - 9, len(whole) - 8, len(whole) - 1):
             self.refuse("", whole[:size])
 
     def test_npy_with_too_much_data(self):
@@ -162,8 +162,8 @@ class Files(CliTest):
 
     def test_png_truncated_anywhere(self):
         whole = png(3, [range(3), range(3), range(3)])
-        # libpng needs no IEND chunk to have read the whole image, but asks for it.
-        for size in range(len(whole)):
+        inside_each_chunk = [whole.index(kind) + 6 for kind in (b"IHDR", b"IDAT", b"IEND")]
+        for size in (7, 8, 12, 20, *inside_each_chunk, whole.index(b"IEND") - 4, len(whole) - 1):
             self.refuse_png("", whole[:size])
 
     def test_png_damaged(self):

@@ -14,8 +14,8 @@ import unittest
 CENOTE = os.environ["CENOTE"]
 SUBSET = os.path.join(os.environ["CENOTE_TEST_DATA"], "fashion-mnist-subset")
 SMALL = ["--data-dir", SUBSET, "--limit", "64", "--epochs", "1", "--threads", "1"]
-EPOCH_LINE = re.compile(
-    r"^Epoch \[1/1\], Training Loss: \d+\.\d{4}, Validation Loss: \d+\.\d{4}, Validation Accuracy: \d+\.\d{2}%$", re.M)
+EPOCH_LINE = re.compile(r"^Epoch \[1/1\], Training Loss: \d+\.\d{4}, Validation Loss: \d+\.\d{4}, "
+                        r"Validation Accuracy: \d+\.\d{2}%$", re.M)
 
 
 class Train(unittest.TestCase):
@@ -24,8 +24,8 @@ class Train(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
 
     def train(self, *args, **options):
-        return subprocess.run([CENOTE, "train", *args], cwd=self.folder, capture_output=True, text=True, timeout=120,
-                              **options)
+        return subprocess.run([CENOTE, "train", *args], cwd=self.folder, capture_output=True, text=True,
+                              timeout=120, **options)
 
     def expect_failure(self, code, text, *args, **options):
         result = self.train(*args, **options)
@@ -48,11 +48,12 @@ class Train(unittest.TestCase):
                 self.assertTrue((run / name).is_file(), name)
 
     def test_every_network(self):
-        for args in (["--downsample", "max"], ["--downsample", "avg", "--head", "flatten"], ["--baseline", "torch"]):
+        networks = (["--downsample", "max"], ["--downsample", "avg", "--head", "flatten"], ["--baseline", "torch"])
+        for args in networks:
             result = self.train(*SMALL, *args)
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertRegex(result.stdout, EPOCH_LINE)
-        self.assertRegex(result.stdout, r"Speed: \d+ images/s with cenote, \d+ images/s in plain torch modules")
+        self.assertRegex(result.stdout, r"Speed: \d+ images/s with cenote, \d+ images/s in plain torch")
 
     def test_bad_usage(self):
         self.expect_failure(2, "unknown data set 'imagenet'; known are", "--data", "imagenet")
@@ -61,7 +62,7 @@ class Train(unittest.TestCase):
         self.expect_failure(2, "--head", *SMALL, "--head", "none")
         self.expect_failure(2, "no such run folder", "--resume", "nowhere")
         self.expect_failure(2, "--resume needs the folder", "--resume")
-        self.expect_failure(2, "no file data_batch_1.bin", "--data", "cifar10", "--data-dir", str(self.folder))
+        self.expect_failure(2, "no file data_batch_1.bin", "--data", "cifar10", "--data-dir", ".")
         self.assertEqual(os.listdir(self.folder), [], "a failed start leaves nothing behind")
 
     def test_does_not_overwrite(self):
@@ -90,7 +91,8 @@ class Train(unittest.TestCase):
         result = self.train("--out", out, "--resume", "--epochs", "1")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("Epoch [1/1]", result.stdout)
-        self.assertEqual(self.train("--resume", out, "--epochs", "1").returncode, 0, "nothing left to do is fine")
+        again = self.train("--resume", out, "--epochs", "1")
+        self.assertEqual(again.returncode, 0, "nothing left to do is fine")
 
     def test_damaged_checkpoint(self):
         self.assertEqual(self.train("--data-dir", SUBSET, "--limit", "64", "--out", "run").returncode, 0)

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/serialize.h>
 
+#include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "files.h"

@@ -1,6 +1,11 @@
 // One spatial axis of a pooling op, for window and adaptive families alike: which inputs an output reads,
 // and which outputs read an input.
-#pragma once
+#if defined(CENOTE_CPU_AXIS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_AXIS_INL_H_
+#undef CENOTE_CPU_AXIS_INL_H_
+#else
+#define CENOTE_CPU_AXIS_INL_H_
+#endif
 
 #include <algorithm>
 #include <cstddef>
@@ -8,8 +13,11 @@
 #include <vector>
 
 #include "cenote/window.h"
+#include "hwy/highway.h"
 
+HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
+namespace HWY_NAMESPACE {
 
 inline std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return a / b + (a % b > 0 ? 1 : 0); }
 inline std::int64_t floor_divide(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
@@ -73,7 +81,9 @@ class Axis {
 
   /// Position of tap 0 of output o; may be negative.
   std::int64_t start(std::int64_t o) const {
-    if (adaptive_) return multiply_divide(o, in_, out_);
+    if (adaptive_) {
+      return taps_.empty() ? multiply_divide(o, in_, out_) : taps_[static_cast<std::size_t>(o)].position;
+    }
     return o * window_.stride - window_.padding_begin;
   }
 
@@ -159,4 +169,8 @@ class Axis {
   std::int64_t readers_end_ = -1;
 };
 
+}  // namespace HWY_NAMESPACE
 }  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

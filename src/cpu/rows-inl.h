@@ -1,14 +1,22 @@
 // Walking a tensor row by row: the order of the work items, and the input rows behind one output row.
-#pragma once
+#if defined(CENOTE_CPU_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_ROWS_INL_H_
+#undef CENOTE_CPU_ROWS_INL_H_
+#else
+#define CENOTE_CPU_ROWS_INL_H_
+#endif
 
 #include <array>
 #include <cstdint>
 
 #include "core/tensor5.h"
-#include "cpu/axis.h"
+#include "cpu/axis-inl.h"
 #include "cpu/scratch.h"
+#include "hwy/highway.h"
 
+HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
+namespace HWY_NAMESPACE {
 
 using Axes = std::array<Axis, 3>;  // D, H, W
 
@@ -134,4 +142,8 @@ inline std::int64_t row_grain(std::int64_t bytes_per_row) {
   return std::max<std::int64_t>(1, kGrainBytes / std::max<std::int64_t>(bytes_per_row, 1));
 }
 
+}  // namespace HWY_NAMESPACE
 }  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

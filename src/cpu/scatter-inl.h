@@ -1,16 +1,24 @@
 // Backward loops that are not vector work: from i64 indices, which may point anywhere in the plane, and for
 // windows that are uneven (adaptive) or too large for the phase rows. Planes or rows are independent and
 // each is written by one thread, in the order of the outputs.
-#pragma once
+#if defined(CENOTE_CPU_SCATTER_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_SCATTER_INL_H_
+#undef CENOTE_CPU_SCATTER_INL_H_
+#else
+#define CENOTE_CPU_SCATTER_INL_H_
+#endif
 
 #include <atomic>
 #include <limits>
 #include <optional>
 
 #include "core/parallel.h"
-#include "cpu/rows.h"
+#include "cpu/rows-inl.h"
+#include "hwy/highway.h"
 
+HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
+namespace HWY_NAMESPACE {
 
 template <class T>
 void fill_row(T* to, std::int64_t stride, std::int64_t count, T value) {
@@ -133,4 +141,8 @@ void scatter_average(const Tensor5& grad_x, const ConstTensor5& grad_y, const Ax
       });
 }
 
+}  // namespace HWY_NAMESPACE
 }  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,12 +1,20 @@
 // Storing where a maximum came from: tap numbers become u8 or u16 taps or i64 positions in the plane.
-#pragma once
+#if defined(CENOTE_CPU_RECORD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_RECORD_INL_H_
+#undef CENOTE_CPU_RECORD_INL_H_
+#else
+#define CENOTE_CPU_RECORD_INL_H_
+#endif
 
 #include <cstdint>
 
 #include "core/tensor5.h"
-#include "cpu/rows.h"
+#include "cpu/rows-inl.h"
+#include "hwy/highway.h"
 
+HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
+namespace HWY_NAMESPACE {
 
 /// Largest number of taps whose positions are looked up instead of divided out.
 constexpr std::int64_t kTapTable = 1 << 12;
@@ -100,4 +108,8 @@ class RecordWriter {
   Scratch<std::int64_t> table_;
 };
 
+}  // namespace HWY_NAMESPACE
 }  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif
