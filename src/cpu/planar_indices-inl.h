@@ -77,6 +77,7 @@ HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride,
     Key* const key_second = keys.at(tile.lead + 1);
     for (std::int64_t col = 0; col < tile.cols; col += 2 * lanes) {
       const std::int64_t left = tile.cols - col;
+      PrefetchRows(rows, (tile.first_col + col) * stride);
       const auto low = reduce(col, left);
       const auto high = left > lanes ? reduce(col + lanes, left - lanes) : low;
       StorePhases(d, low.value, high.value, value_first + col / 2, value_second + col / 2);

@@ -73,10 +73,18 @@ MaxPoolResult max_with_indices(const OpName& op, const ConstTensorView& x, const
   return result;
 }
 
+/// A gradient needs at least one output (PyTorch's rule).
+void check_has_outputs(const OpName& op, const Dims& y_sizes) {
+  for (const std::int64_t size : spatial_sizes(op, y_sizes)) {
+    require(size > 0, op.name, "output_size must be > 0 for a gradient, got y sizes ", to_string(y_sizes));
+  }
+}
+
 void max_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                        const ConstTensorView& indices, const AdaptivePoolOptions& options) {
-  run_max_backward(op, grad_x, grad_y, indices, infer_sizes(op, grad_x.sizes, options),
-                   tap_dtype(op, grad_x.sizes, options),
+  const Dims y_sizes = infer_sizes(op, grad_x.sizes, options);
+  check_has_outputs(op, y_sizes);
+  run_max_backward(op, grad_x, grad_y, indices, y_sizes, tap_dtype(op, grad_x.sizes, options),
                    [](const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
                      return backend().adaptive.max_backward(to, from, record);
                    });
