@@ -64,7 +64,7 @@ std::optional<fs::path> find_file(const fs::path& folder, const std::string& nam
 
 std::optional<fs::path> find_folder(const Entry& entry, const fs::path& place) {
   for (const std::string& subfolder : entry.subfolders) {
-    const fs::path folder = subfolder.empty() ? place : place / subfolder;
+    fs::path folder = subfolder.empty() ? place : place / subfolder;
     if (find_file(folder, entry.first_file)) return folder;
   }
   return std::nullopt;

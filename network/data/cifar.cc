@@ -10,7 +10,7 @@ namespace cenote::network {
 namespace {
 
 constexpr std::size_t kClasses = 10;
-constexpr std::size_t kImageSize = 3 * 32 * 32;
+constexpr std::size_t kImageSize = std::size_t{3} * 32 * 32;
 constexpr std::size_t kRecordSize = 1 + kImageSize;
 constexpr std::size_t kRecords = 10'000;
 constexpr std::uint64_t kMaxNamesSize = 4096;

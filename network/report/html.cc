@@ -1,6 +1,8 @@
 // Escaping, base64 (RFC 4648) and tables.
 #include "network/report/html.h"
 
+#include <fmt/format.h>
+
 namespace cenote::network {
 
 std::string escape_html(std::string_view text) {
@@ -56,7 +58,7 @@ std::string html_table(const std::vector<std::string>& header,
                        const std::vector<std::vector<std::string>>& rows, std::size_t text_columns) {
   const auto cell = [&](const char* name, const std::string& text, std::size_t column) {
     const char* attribute = column < text_columns ? "" : " class=\"number\"";
-    return std::string("<") + name + attribute + ">" + escape_html(text) + "</" + name + ">";
+    return fmt::format("<{0}{1}>{2}</{0}>", name, attribute, escape_html(text));
   };
   std::string html = "<table>\n<thead><tr>";
   for (std::size_t i = 0; i < header.size(); ++i) html += cell("th", header[i], i);

@@ -27,6 +27,7 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 
 std::string settings_section(const Report& report) {
   std::vector<std::vector<std::string>> rows;
+  rows.reserve(report.settings.size());
   for (const auto& [name, value] : report.settings) rows.push_back({name, value});
   return "<h2>Settings</h2>\n" + html_table({"setting", "value"}, rows, 2);
 }

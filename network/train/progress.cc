@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace cenote::network {
 namespace {
@@ -24,7 +25,7 @@ int terminal_columns(std::FILE* out) {
 }
 
 std::string time_text(double seconds) {
-  const auto total = static_cast<std::int64_t>(std::clamp(seconds, 0.0, 359'999.0) + 0.5);
+  const auto total = std::llround(std::clamp(seconds, 0.0, 359'999.0));
   if (total >= 3600) return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
   return fmt::format("{}:{:02}", total / 60, total % 60);
 }

@@ -121,6 +121,7 @@ void Run::introduce() {
         dataset_.train.count, dataset_.validation.count, spec_.channels, spec_.height, spec_.width,
         spec_.classes, dataset_.folder);
   std::vector<std::string> names;
+  names.reserve(layers_.size());
   for (const LayerCost& layer : layers_) names.push_back(layer.kind);
   print("Network: {}; {} parameters", fmt::join(names, " - "), total_cost(layers_).parameters);
   print("Run folder: {} ({} threads, seed {})", folder_.string(), settings_.threads, settings_.seed);
@@ -266,6 +267,7 @@ std::vector<Example> Run::examples() {
   std::iota(indices.begin(), indices.end(), 0);
   const std::vector<std::int64_t> predicted = learners_[0].predict(images, indices);
   std::vector<Example> examples;
+  examples.reserve(indices.size());
   for (std::size_t i = 0; i < indices.size(); ++i) {
     examples.push_back({encode_png(images.image(indices[i]), images.channels, images.height, images.width),
                         dataset_.class_names[images.labels[i]], dataset_.class_names[predicted[i]]});

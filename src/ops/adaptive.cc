@@ -41,8 +41,8 @@ std::int64_t largest_window(std::int64_t size, std::int64_t out) {
 }
 
 DType tap_dtype(const OpName& op, const Dims& x_sizes, const AdaptivePoolOptions& options) {
+  const auto y_spatial = spatial_sizes(op, infer_sizes(op, x_sizes, options));  // checks x_sizes first
   const auto x_spatial = spatial_sizes(op, x_sizes);
-  const auto y_spatial = spatial_sizes(op, infer_sizes(op, x_sizes, options));
   std::int64_t taps = 1;
   for (std::size_t axis = 0; axis < 3; ++axis) {
     taps =

@@ -7,6 +7,7 @@
 #include "cenote/adaptive.h"
 #include "cenote/global.h"
 #include "cenote/window.h"
+#include "core/check.h"
 
 namespace cenote {
 
@@ -23,6 +24,11 @@ AvgPoolOptions avg_options(const OpArguments& a) {
 
 AdaptivePoolOptions adaptive_options(const OpArguments& a) { return {a.output_size}; }
 
+const ConstTensorView& indices_of(const ConstTensorView* indices) {
+  require(indices != nullptr, "OpInfo::backward", "indices must not be null for an op that records indices");
+  return *indices;
+}
+
 #define CENOTE_MAX_POOL(RANK)                                                                                \
   OpInfo {                                                                                                   \
     "max_pool" #RANK "d", "window", "maximum over a sliding window", RANK, kTakesWindow, true,               \
@@ -33,7 +39,7 @@ AdaptivePoolOptions adaptive_options(const OpArguments& a) { return {a.output_si
         },                                                                                                   \
         [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,          \
            const OpArguments& a) {                                                                           \
-          max_pool##RANK##d_backward_into(grad_x, grad_y, *indices, max_options(a));                         \
+          max_pool##RANK##d_backward_into(grad_x, grad_y, indices_of(indices), max_options(a));              \
         }                                                                                                    \
   }
 
@@ -64,7 +70,8 @@ AdaptivePoolOptions adaptive_options(const OpArguments& a) { return {a.output_si
         },                                                                                                   \
         [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,          \
            const OpArguments& a) {                                                                           \
-          adaptive_max_pool##RANK##d_backward_into(grad_x, grad_y, *indices, adaptive_options(a));           \
+          adaptive_max_pool##RANK##d_backward_into(grad_x, grad_y, indices_of(indices),                      \
+                                                   adaptive_options(a));                                     \
         }                                                                                                    \
   }
 
@@ -94,7 +101,9 @@ AdaptivePoolOptions adaptive_options(const OpArguments& a) { return {a.output_si
           global_max_pool##RANK##d_into(y, x, indices);                                                    \
         },                                                                                                 \
         [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,        \
-           const OpArguments&) { global_max_pool##RANK##d_backward_into(grad_x, grad_y, *indices); }       \
+           const OpArguments&) {                                                                           \
+          global_max_pool##RANK##d_backward_into(grad_x, grad_y, indices_of(indices));                     \
+        }                                                                                                  \
   }
 
 #define CENOTE_GLOBAL_AVG_POOL(RANK)                                                                  \

@@ -11,11 +11,13 @@
 #include "cenote/adaptive.h"
 #include "cenote/global.h"
 #include "cenote/window.h"
+#include "support/errors.h"
 #include "support/tensors.h"
 
 namespace cenote {
 namespace {
 
+using cenote_test::expect_error;
 using cenote_test::GuardedTensor;
 using cenote_test::integers_of;
 using cenote_test::iota;
@@ -151,6 +153,19 @@ TEST(Registry, BackwardUsesTheRecord) {
     std::vector<double> expected(static_cast<std::size_t>(element_count(sizes)), 0.0);
     for (const double value : values_of(y)) expected[static_cast<std::size_t>(value)] += value;
     EXPECT_EQ(values_of(grad_x), expected);
+  }
+}
+
+TEST(Registry, BackwardOfMaxNeedsIndices) {
+  const GuardedTensor grad(DType::f32, Dims{1, 1, 1, 1}, {1});
+  const GuardedTensor grad_x(DType::f32, Dims{1, 1, 2, 2}, iota(4));
+  for (const char* name : {"max_pool2d", "adaptive_max_pool2d", "global_max_pool2d"}) {
+    expect_error(
+        [&] {
+          const OpArguments arguments{.kernel = 2, .output_size = 1};
+          find_op(name)->backward(grad_x.view(), grad.view(), nullptr, arguments);
+        },
+        {"indices must not be null"});
   }
 }
 
