@@ -5,12 +5,15 @@
 #include "cpu/highway_targets.h"
 #include "hwy/foreach_target.h"
 // Highway wants its own header after foreach_target.h, and ours after that.
+#include <vector>
+
 #include "backend.h"
 #include "core/parallel.h"
 #include "cpu/channels_last_backward-inl.h"
 #include "cpu/layout.h"
 #include "cpu/scatter-inl.h"
 #include "cpu/segments-inl.h"
+#include "cpu/tap_scatter-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -78,6 +81,50 @@ void NarrowMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
       });
 }
 
+/// Max with indices: the row buffer holds keys too; a NaN in it sends the row to the definition.
+template <bool kUnit, class T>
+void NarrowMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5& indices, const Axes& axes) {
+  using Key = hwy::MakeSigned<T>;
+  const Axis& w = axes[2];
+  const Cursor::Index units = planar_units(y, 1);
+  const RecordWriter record(indices, x.size, axes);
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * axes[1].kernel();
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    InputRows<T> rows;
+    PhaseBuffer<T> values;
+    PhaseBuffer<Key> keys;
+    values.reserve(w.in(), false, 0);
+    keys.reserve(w.in(), false, 0);
+    std::vector<Key> chosen(static_cast<std::size_t>(w.out()));
+    const Tile tile{0, w.out(), w.in(), 0, 0, w.in()};
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
+      const bool saw_nan = MaxRowsWithKeys<kUnit>(rows, x.stride[4], w.kernel(), tile, values, keys);
+      T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]);
+      for (std::int64_t ow = 0; ow < w.out(); ++ow) {
+        const Taps taps = w.taps(ow);
+        T best = values.at(0)[taps.position];
+        std::int64_t key = keys.at(0)[taps.position];
+        if (saw_nan) {
+          MaxElement(rows, x.stride[4], w, ow, best, key);
+        } else {
+          for (std::int64_t i = 1; i < taps.count; ++i) {
+            const T value = values.at(0)[taps.position + i];
+            const std::int64_t candidate = keys.at(0)[taps.position + i] + i;
+            const bool better = value > best || (value == best && candidate < key);
+            best = better ? value : best;
+            key = better ? candidate : key;
+          }
+        }
+        to[ow * y.stride[4]] = best;
+        chosen[static_cast<std::size_t>(ow)] = static_cast<Key>(key);
+      }
+      record.store(chosen.data(), kNoKey<Key>, w.out(), at[0], at[1], at[2], at[3], 0);
+    }
+  });
+}
+
 /// Elements in the window of an output.
 auto count_of_output(const Axes& axes) {
   return [&axes](std::int64_t od, std::int64_t oh, std::int64_t ow) {
@@ -102,7 +149,11 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
     if (indices != nullptr) return ChannelsLastMaxWithIndices<T>(x, y, *indices, axes);
     return ChannelsLastMax<T>(x, y, axes);
   }
-  if (indices != nullptr || !narrow_windows<T>(axes[2])) return SegmentMax<T>(x, y, indices, axes);
+  if (!narrow_windows<T>(axes[2]) || !fits_keys(axes)) return SegmentMax<T>(x, y, indices, axes);
+  if (indices != nullptr) {
+    return unit_columns(x) ? NarrowMaxWithIndices<true, T>(x, y, *indices, axes)
+                           : NarrowMaxWithIndices<false, T>(x, y, *indices, axes);
+  }
   return unit_columns(x) ? NarrowMax<true, T>(x, y, axes) : NarrowMax<false, T>(x, y, axes);
 }
 
@@ -117,10 +168,15 @@ void Avg(const Tensor5& y, const ConstTensor5& x) {
 template <class T, class Tap>
 void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                          const Axes& axes) {
-  if (channels_last(grad_x, grad_y) && unit_channels(taps)) {
-    return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
+  if (!channels_last(grad_x, grad_y) || !unit_channels(taps)) {
+    return ScatterPlanes<T, Tap>(grad_x, grad_y, taps, axes, false);
   }
-  return scatter_taps<T, Tap>(grad_x, grad_y, taps, axes);
+  // Few large windows: most of grad_x is zero.
+  constexpr std::int64_t kFewOutputs = 8;
+  const std::int64_t inputs = axes[0].in() * axes[1].in() * axes[2].in();
+  const std::int64_t outputs = axes[0].out() * axes[1].out() * axes[2].out();
+  if (inputs / kFewOutputs >= outputs) return ScatterChannels<T, Tap>(grad_x, grad_y, taps, axes);
+  return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
 }
 
 template <class T>

@@ -24,8 +24,19 @@ struct PixelTaps {
   std::int64_t row_radix;  // taps per row
 };
 
-/// Four vectors of channels at once (kTile) or one, perhaps partial; long sums in blocks.
-template <class Reduction, bool kTile, class T, class Emit>
+/// Visits the taps in row-major order: tap(address, number).
+template <class T, class Visit>
+HWY_INLINE void ForEachTap(const PixelTaps<T>& taps, const Visit& visit) {
+  for (std::int64_t i = 0; i < taps.rows.count(); ++i) {
+    const T* from = taps.rows.row(i) + taps.offset;
+    const std::int64_t first = taps.rows.tap(i) * taps.row_radix + taps.first;
+    for (std::int64_t j = 0; j < taps.count; ++j, from += taps.step) visit(from, first + j);
+  }
+}
+
+/// Four vectors of channels (kTile) or one, perhaps partial, from `c` on. Sums of more than kSumBlock terms
+/// (kLong) are sums of partial sums.
+template <class Reduction, bool kTile, bool kLong, class T, class Emit>
 HWY_INLINE void ReduceChannels(const PixelTaps<T>& taps, std::int64_t c, std::size_t part, const Emit& emit) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -43,65 +54,87 @@ HWY_INLINE void ReduceChannels(const PixelTaps<T>& taps, std::int64_t c, std::si
     }
   };
   std::int64_t terms = 0;
-  for (std::int64_t i = 0; i < taps.rows.count(); ++i) {
-    const T* from = taps.rows.row(i) + taps.offset + c;
-    for (std::int64_t j = 0; j < taps.count; ++j, from += taps.step) {
-      if constexpr (kTile) {
-        acc0 = Reduction::combine(d, acc0, hn::LoadU(d, from));
-        acc1 = Reduction::combine(d, acc1, hn::LoadU(d, from + lanes));
-        acc2 = Reduction::combine(d, acc2, hn::LoadU(d, from + 2 * lanes));
-        acc3 = Reduction::combine(d, acc3, hn::LoadU(d, from + 3 * lanes));
-      } else {
-        acc0 = Reduction::combine(d, acc0, LoadLanes<true>(d, from, 1, part));
-      }
-      if (++terms == kSumBlock) {
-        flush();
-        terms = 0;
-      }
+  ForEachTap(taps, [&](const T* from, std::int64_t) CENOTE_VECTOR_LAMBDA {
+    if constexpr (kTile) {
+      acc0 = Reduction::combine(d, acc0, hn::LoadU(d, from + c));
+      acc1 = Reduction::combine(d, acc1, hn::LoadU(d, from + c + lanes));
+      acc2 = Reduction::combine(d, acc2, hn::LoadU(d, from + c + 2 * lanes));
+      acc3 = Reduction::combine(d, acc3, hn::LoadU(d, from + c + 3 * lanes));
+    } else {
+      acc0 = Reduction::combine(d, acc0, LoadLanes<true>(d, from + c, 1, part));
     }
-  }
-  flush();
-  emit(c, total0);
+    if constexpr (kLong) {
+      if (++terms % kSumBlock == 0) flush();
+    }
+  });
+  if constexpr (kLong) flush();
+  emit(c, kLong ? total0 : acc0);
   if constexpr (kTile) {
-    emit(c + lanes, total1);
-    emit(c + 2 * lanes, total2);
-    emit(c + 3 * lanes, total3);
+    emit(c + lanes, kLong ? total1 : acc1);
+    emit(c + 2 * lanes, kLong ? total2 : acc2);
+    emit(c + 3 * lanes, kLong ? total3 : acc3);
   }
 }
 
 /// All channels of one output pixel: emit(c, vector).
-template <class Reduction, class T, class Emit>
+template <class Reduction, bool kLong, class T, class Emit>
 HWY_INLINE void ReducePixel(const PixelTaps<T>& taps, std::int64_t channels, const Emit& emit) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
   std::int64_t c = 0;
-  for (; c + 4 * lanes <= channels; c += 4 * lanes) ReduceChannels<Reduction, true>(taps, c, 0, emit);
+  for (; c + 4 * lanes <= channels; c += 4 * lanes) ReduceChannels<Reduction, true, kLong>(taps, c, 0, emit);
   for (; c < channels; c += lanes) {
     const std::int64_t left = channels - c;
-    ReduceChannels<Reduction, false>(taps, c, static_cast<std::size_t>(left >= lanes ? 0 : left), emit);
+    ReduceChannels<Reduction, false, kLong>(taps, c, static_cast<std::size_t>(left >= lanes ? 0 : left),
+                                            emit);
   }
 }
 
-/// The maximum and its tap, by the definition: row-major order, strictly greater or NaN. There is an element.
+/// One step of the maximum by its definition: strictly greater, or NaN.
+template <class D, class DI>
+HWY_INLINE void TakeBetter(D d, DI di, VecOf<D> value, VecOf<DI> tap, VecOf<D>& best, VecOf<DI>& key) {
+  const auto better = hn::Or(hn::Gt(value, best), hn::IsNaN(value));
+  best = hn::IfThenElse(better, value, best);
+  key = hn::IfThenElse(hn::RebindMask(di, better), tap, key);
+  (void)d;
+}
+
+/// The maximum and its tap in row-major order. There is an element.
 template <class T, class Key>
 HWY_INLINE void MaxPixelWithKeys(const PixelTaps<T>& taps, std::int64_t channels, const RowSink<T>& values,
                                  Key* keys) {
   const hn::ScalableTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  for (std::int64_t c = 0; c < channels; c += lanes) {
+  const auto lowest = hn::Set(d, MaxReduction::identity<T>());
+  const auto first = hn::Set(di, static_cast<Key>(taps.rows.tap(0) * taps.row_radix + taps.first));
+  std::int64_t c = 0;
+  for (; c + 4 * lanes <= channels; c += 4 * lanes) {
+    auto best0 = lowest, best1 = lowest, best2 = lowest, best3 = lowest;
+    auto key0 = first, key1 = first, key2 = first, key3 = first;
+    ForEachTap(taps, [&](const T* from, std::int64_t number) CENOTE_VECTOR_LAMBDA {
+      const auto tap = hn::Set(di, static_cast<Key>(number));
+      TakeBetter(d, di, hn::LoadU(d, from + c), tap, best0, key0);
+      TakeBetter(d, di, hn::LoadU(d, from + c + lanes), tap, best1, key1);
+      TakeBetter(d, di, hn::LoadU(d, from + c + 2 * lanes), tap, best2, key2);
+      TakeBetter(d, di, hn::LoadU(d, from + c + 3 * lanes), tap, best3, key3);
+    });
+    values.store(d, c, best0);
+    values.store(d, c + lanes, best1);
+    values.store(d, c + 2 * lanes, best2);
+    values.store(d, c + 3 * lanes, best3);
+    hn::StoreU(key0, di, keys + c);
+    hn::StoreU(key1, di, keys + c + lanes);
+    hn::StoreU(key2, di, keys + c + 2 * lanes);
+    hn::StoreU(key3, di, keys + c + 3 * lanes);
+  }
+  for (; c < channels; c += lanes) {
     const auto part = static_cast<std::size_t>(channels - c >= lanes ? 0 : channels - c);
-    auto best = hn::Set(d, MaxReduction::identity<T>());
-    auto key = hn::Set(di, static_cast<Key>(taps.rows.tap(0) * taps.row_radix + taps.first));
-    for (std::int64_t i = 0; i < taps.rows.count(); ++i) {
-      const T* from = taps.rows.row(i) + taps.offset + c;
-      const std::int64_t first = taps.rows.tap(i) * taps.row_radix + taps.first;
-      for (std::int64_t j = 0; j < taps.count; ++j, from += taps.step) {
-        const auto value = LoadLanes<true>(d, from, 1, part);
-        const auto better = hn::Or(hn::Gt(value, best), hn::IsNaN(value));
-        best = hn::IfThenElse(better, value, best);
-        key = hn::IfThenElse(hn::RebindMask(di, better), hn::Set(di, static_cast<Key>(first + j)), key);
-      }
-    }
+    auto best = lowest;
+    auto key = first;
+    ForEachTap(taps, [&](const T* from, std::int64_t number) CENOTE_VECTOR_LAMBDA {
+      TakeBetter(d, di, LoadLanes<true>(d, from + c, 1, part), hn::Set(di, static_cast<Key>(number)), best,
+                 key);
+    });
     values.store(d, c, best);
     hn::StoreU(key, di, keys + c);
   }
@@ -116,7 +149,10 @@ void ForEachPixel(const ConstTensor5& x, const Tensor5& y, const Axes& axes, con
                   const Pixel& pixel) {
   const Axis& w = axes[2];
   const Cursor::Index units{y.size[0], y.size[2], y.size[3], ceil_divide(w.out(), kPixelTile), 1};
-  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * kPixelTile * x.size[1];
+  const std::int64_t inputs = x.size[2] * x.size[3] * x.size[4];
+  const std::int64_t outputs = std::max<std::int64_t>(y.size[2] * y.size[3] * y.size[4], 1);
+  const std::int64_t bytes =
+      static_cast<std::int64_t>(sizeof(T)) * kPixelTile * x.size[1] * ceil_divide(inputs, outputs);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     InputRows<T> rows;
     auto state = make_state();
@@ -145,9 +181,9 @@ void ChannelsLastMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) 
         const hn::ScalableTag<T> d;
         T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
         const RowSink<T> sink(to, 1, y.size[1]);
-        ReducePixel<MaxReduction>(taps, x.size[1],
-                                  [&](std::int64_t c, VecOf<decltype(d)> v)
-                                      CENOTE_VECTOR_LAMBDA { sink.store(d, c, v); });
+        ReducePixel<MaxReduction, false>(taps, x.size[1],
+                                         [&](std::int64_t c, VecOf<decltype(d)> v)
+                                             CENOTE_VECTOR_LAMBDA { sink.store(d, c, v); });
       });
 }
 
@@ -176,20 +212,32 @@ void ChannelsLastMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const T
                       });
 }
 
+/// x / divisor, by the reciprocal where that is exact.
+template <class D>
+HWY_INLINE VecOf<D> DivideExactly(D d, VecOf<D> x, std::int64_t divisor) {
+  using T = hn::TFromD<D>;
+  const bool power_of_two = divisor > 0 && (divisor & (divisor - 1)) == 0;
+  if (power_of_two) return hn::Mul(x, hn::Set(d, T{1} / static_cast<T>(divisor)));
+  return hn::Div(x, hn::Set(d, static_cast<T>(divisor)));
+}
+
 /// divide(od, oh, ow) is the divisor of an output.
 template <class T, class Divide>
 void ChannelsLastAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Divide& divide) {
-  ForEachPixel<T>(
-      x, y, axes, [] { return NoState{}; },
-      [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
-        const hn::ScalableTag<T> d;
-        const auto divisor = hn::Set(d, static_cast<T>(divide(at[1], at[2], ow)));
-        T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
-        const RowSink<T> sink(to, 1, y.size[1]);
-        ReducePixel<SumReduction>(taps, x.size[1],
-                                  [&](std::int64_t c, VecOf<decltype(d)> v)
-                                      CENOTE_VECTOR_LAMBDA { sink.store(d, c, hn::Div(v, divisor)); });
-      });
+  const auto pixel = [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
+    const hn::ScalableTag<T> d;
+    const std::int64_t divisor = divide(at[1], at[2], ow);
+    T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
+    const RowSink<T> sink(to, 1, y.size[1]);
+    const auto emit = [&](std::int64_t c, VecOf<decltype(d)> v)
+                          CENOTE_VECTOR_LAMBDA { sink.store(d, c, DivideExactly(d, v, divisor)); };
+    if (taps.rows.count() * taps.count > kSumBlock) {
+      ReducePixel<SumReduction, true>(taps, x.size[1], emit);
+    } else {
+      ReducePixel<SumReduction, false>(taps, x.size[1], emit);
+    }
+  };
+  ForEachPixel<T>(x, y, axes, [] { return NoState{}; }, pixel);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -96,9 +96,9 @@ HWY_INLINE void StorePhases(D d, VecOf<D> low, VecOf<D> high, T* first_phase, T*
 
 /// One vector of columns of all rows. kRows is their number, or 0 for any; kFull: no lane is beyond the row.
 template <class Reduction, int kRows, bool kUnit, bool kFull, class T>
-HWY_INLINE VecOf<hn::ScalableTag<T>> ReduceColumns(const InputRows<T>& rows, std::int64_t offset,
-                                                   std::int64_t stride, std::size_t part) {
-  const hn::ScalableTag<T> d;
+HWY_INLINE VecOf<RowTag<T>> ReduceColumns(const InputRows<T>& rows, std::int64_t offset, std::int64_t stride,
+                                          std::size_t part) {
+  const RowTag<T> d;
   if constexpr (kRows > 0) {
     auto acc = LoadLanes<kUnit>(d, rows.row(0) + offset, stride, kFull ? 0 : part);
     for (std::int64_t i = 1; i < kRows; ++i) {
@@ -119,7 +119,7 @@ template <class T>
 HWY_INLINE void PrefetchRows(const InputRows<T>& rows, std::int64_t offset) {
   constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
   constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(RowTag<T>()));
   for (std::int64_t row = std::max<std::int64_t>(rows.count() - 2, 0); row < rows.count(); ++row) {
     for (std::int64_t line = 0; line < 2 * lanes; line += kLine) {
       hwy::Prefetch(rows.row(row) + offset + kAhead + line);
@@ -130,7 +130,7 @@ HWY_INLINE void PrefetchRows(const InputRows<T>& rows, std::int64_t offset) {
 template <class Reduction, int kRows, bool kUnit, class T>
 HWY_NOINLINE void ReduceSomeRows(const InputRows<T>& rows, std::int64_t stride, const Tile& tile,
                                  const PhaseBuffer<T>& buffer) {
-  const hn::ScalableTag<T> d;
+  const RowTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t origin = tile.first_col * stride;
   std::int64_t col = 0;
@@ -211,7 +211,7 @@ class TapSources {
 template <class Reduction, int kTaps, bool kGather, class T, class Emit>
 HWY_INLINE void ReduceTaps(const TapSources<T>& sources, std::int64_t outs, std::int64_t stride,
                            const Emit& emit) {
-  const hn::ScalableTag<T> d;
+  const RowTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
   using TI = hn::TFromD<decltype(di)>;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -354,7 +354,7 @@ struct MaxRow {
   State thread_state() const { return {}; }
 
   void operator()(State&, const Cursor& at, const Tile& tile, const TapSources<T>& sources) const {
-    const hn::ScalableTag<T> d;
+    const RowTag<T> d;
     T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + tile.first_out * y.stride[4];
     const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], tile.outs);
     ReduceTapsOfAxis<MaxReduction>(sources, tile.outs, w,
@@ -372,7 +372,7 @@ struct AvgRow {
   State thread_state() const { return {}; }
 
   void operator()(State& columns, const Cursor& at, const Tile& tile, const TapSources<T>& sources) const {
-    const hn::ScalableTag<T> d;
+    const RowTag<T> d;
     const Axis& w = axes[2];
     columns.set(w, divisor, tile.first_out, tile.outs);
     const auto row_factor = hn::Set(d, row_divisor<T>(axes, divisor, at[2], at[3]));

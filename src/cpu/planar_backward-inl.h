@@ -98,8 +98,8 @@ HWY_INLINE void PadRow(const GradTile& tile, const RealOutputs& real, const From
 
 /// sum over the terms of value(term, m); kTerms is their number, or 0 for any.
 template <int kTerms, class T, class Terms, class Value>
-HWY_INLINE VecOf<hn::ScalableTag<T>> SumTerms(const Terms& terms, std::int64_t m, const Value& value) {
-  const hn::ScalableTag<T> d;
+HWY_INLINE VecOf<RowTag<T>> SumTerms(const Terms& terms, std::int64_t m, const Value& value) {
+  const RowTag<T> d;
   auto sum = hn::Zero(d);
   const std::size_t count = kTerms > 0 ? kTerms : terms.size();
   for (std::size_t i = 0; i < count; ++i) sum = hn::Add(sum, value(terms[i], m));
@@ -110,7 +110,7 @@ HWY_INLINE VecOf<hn::ScalableTag<T>> SumTerms(const Terms& terms, std::int64_t m
 template <int kTerms, class T, class Terms, class Value>
 HWY_INLINE void SumOnePhase(const Terms& terms, std::int64_t groups, const RowSink<T>& sink,
                             const Value& value) {
-  const hn::ScalableTag<T> d;
+  const RowTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   for (std::int64_t m = 0; m < groups; m += lanes) sink.store(d, m, SumTerms<kTerms, T>(terms, m, value));
 }
@@ -119,7 +119,7 @@ HWY_INLINE void SumOnePhase(const Terms& terms, std::int64_t groups, const RowSi
 template <int kEvenTerms, int kOddTerms, class T, class Terms, class Value>
 HWY_INLINE void SumTwoPhases(const Terms& even, const Terms& odd, std::int64_t columns, T* to,
                              std::int64_t to_stride, const Value& value) {
-  const hn::ScalableTag<T> d;
+  const RowTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   for (std::int64_t m = 0; 2 * m < columns; m += lanes) {
     const auto even_sum = SumTerms<kEvenTerms, T>(even, m, value);
@@ -142,7 +142,7 @@ HWY_INLINE void SumTwoPhases(const Terms& even, const Terms& odd, std::int64_t c
 template <class T, class Terms, class Value>
 HWY_INLINE void SumPhases(const Axis& w, const GradTile& tile, T* phase_row, T* to, std::int64_t to_stride,
                           const Terms& terms, const Value& value) {
-  const hn::ScalableTag<T> d;
+  const RowTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t stride = w.stride();
   const std::int64_t columns = std::min(w.in() - tile.first * stride, tile.groups * stride);
@@ -266,7 +266,7 @@ void PlanarMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
   const std::int64_t tiles = grad_tiles(w);
   const auto row = [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers,
                        T* phase_row, T* to) HWY_ATTR {
-    const hn::ScalableTag<T> d;
+    const RowTag<T> d;
     const hn::RebindToSigned<decltype(d)> di;
     const std::int64_t length = tile.outs + PhaseBuffer<T>::kSlack;
     const RealOutputs real = real_outputs(tile, w.out());
@@ -310,25 +310,34 @@ void PlanarMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
 template <class T>
 struct AvgBackwardState {
   explicit AvgBackwardState(const Axes&) {}
+  ReaderRows previous;    // of the row computed last,
+  std::int64_t row = -1;  // which is this one
   Scratch<T> sums;
   ColumnDivisors<T> columns;
   std::array<std::vector<const T*>, 2> terms;  // of even and odd phases
 };
 
-/// sums += grad row / divisors, over the real outputs.
-template <class T>
+/// sums = (kFirst) or += grad row / divisors, over the real outputs.
+template <bool kFirst, class T>
 HWY_INLINE void AddQuotients(const T* from, std::int64_t stride, std::int64_t count, T row_factor,
                              const T* divisors, T* sums) {
-  const hn::ScalableTag<T> d;
+  const RowTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto factor = hn::Set(d, row_factor);
   for (std::int64_t o = 0; o < count; o += lanes) {
     const auto part = static_cast<std::size_t>(count - o >= lanes ? 0 : count - o);
     const auto grads = stride == 1 ? LoadLanes<true>(d, from + o, 1, part)
                                    : LoadLanes<false>(d, from + o * stride, stride, part);
-    const auto quotients = hn::Div(grads, hn::Mul(factor, hn::LoadU(d, divisors + o)));
-    hn::StoreU(hn::Add(hn::LoadU(d, sums + o), quotients), d, sums + o);  // lanes beyond add 0
+    auto sum = hn::Div(grads, hn::Mul(factor, hn::LoadU(d, divisors + o)));  // lanes beyond are 0
+    if constexpr (!kFirst) sum = hn::Add(hn::LoadU(d, sums + o), sum);
+    hn::StoreU(sum, d, sums + o);
   }
+}
+
+/// The number of a row of grad_x.
+inline std::int64_t row_number(const Tensor5& grad_x, const Cursor& at) {
+  const auto& size = grad_x.size;
+  return ((at[0] * size[1] + at[1]) * size[2] + at[2]) * size[3] + at[3];
 }
 
 template <class T>
@@ -337,20 +346,44 @@ void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
   using State = AvgBackwardState<T>;
   const Axis& w = axes[2];
   const PhasePlan plan(w);
+  const bool repeats_allowed = grad_tiles(w) == 1;  // the unit before is the row before
   const auto row = [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers,
                        T* phase_row, T* to) HWY_ATTR {
-    const hn::ScalableTag<T> d;
+    const RowTag<T> d;
     const std::int64_t length = tile.outs + PhaseBuffer<T>::kSlack;
     const RealOutputs real = real_outputs(tile, w.out());
-    T* const sums = state.sums.resize(static_cast<std::size_t>(length));
-    std::fill(sums, sums + tile.outs + kMaxLanes<T>, T{0});
-    state.columns.set(w, divisor, tile.first_out, tile.outs);
-    for (std::int64_t i = 0; i < readers.count(); ++i) {
-      const T* const grads = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
-      AddQuotients(grads + real.output * grad_y.stride[4], grad_y.stride[4], real.end - real.begin,
-                   row_divisor<T>(axes, divisor, readers[i].od, readers[i].oh),
-                   state.columns.get() + real.begin, sums + real.begin);
+    if (at[3] > 0 && readers.same_outputs(state.previous) && repeats_allowed &&
+        state.row + 1 == row_number(grad_x, at)) {
+      // Read by the same outputs as the row before: the same sums.
+      const T* const before = to - grad_x.stride[3];
+      const std::int64_t columns = std::min(w.in() - tile.first * w.stride(), tile.groups * w.stride());
+      for (std::int64_t column = 0; column < columns; ++column) {
+        to[column * grad_x.stride[4]] = before[column * grad_x.stride[4]];
+      }
+      ++state.row;
+      return;
     }
+    state.row = row_number(grad_x, at);
+    state.previous.copy(readers);
+    T* const sums = state.sums.resize(static_cast<std::size_t>(length));
+    state.columns.set(w, divisor, tile.first_out, tile.outs);
+    for (std::int64_t o = 0; o < real.begin; ++o) sums[o] = 0;
+    if (readers.count() == 0) std::fill(sums + real.begin, sums + real.end, T{0});
+    for (std::int64_t i = 0; i < readers.count(); ++i) {
+      const T* const grads = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh) +
+                             real.output * grad_y.stride[4];
+      const T row_factor = row_divisor<T>(axes, divisor, readers[i].od, readers[i].oh);
+      const T* const divisors = state.columns.get() + real.begin;
+      if (i == 0) {
+        AddQuotients<true>(grads, grad_y.stride[4], real.end - real.begin, row_factor, divisors,
+                           sums + real.begin);
+      } else {
+        AddQuotients<false>(grads, grad_y.stride[4], real.end - real.begin, row_factor, divisors,
+                            sums + real.begin);
+      }
+    }
+    constexpr auto kBeyond = static_cast<std::int64_t>(kMaxLanes<T>);
+    for (std::int64_t o = real.end; o < tile.outs + kBeyond; ++o) sums[o] = 0;
     const auto terms = [&](std::int64_t phase) -> const std::vector<const T*>& {
       const std::vector<PhaseTap>& in_phase = plan.taps(phase);
       auto& list = state.terms[static_cast<std::size_t>(phase % 2)];

@@ -50,7 +50,7 @@ template <bool kUnit, class T, class Key>
 HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride, std::int64_t row_radix,
                                   const Tile& tile, const PhaseBuffer<T>& values,
                                   const PhaseBuffer<Key>& keys) {
-  const hn::ScalableTag<T> d;
+  const RowTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   constexpr T kLowest = MaxReduction::identity<T>();
@@ -95,7 +95,7 @@ HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride,
 template <bool kGather, class T, class Key, class Emit>
 HWY_INLINE void MaxTapsWithKeys(const TapSources<T>& values, const TapSources<Key>& keys, std::int64_t outs,
                                 std::int64_t stride, const Emit& emit) {
-  const hn::ScalableTag<T> d;
+  const RowTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto steps = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<Key>(stride)));
@@ -147,7 +147,7 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5
   const RecordWriter record(indices, x.size, axes);
   const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * per_tile * w.stride() * axes[1].stride();
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    const hn::ScalableTag<T> d;
+    const RowTag<T> d;
     const hn::RebindToSigned<decltype(d)> di;
     InputRows<T> rows;
     PhaseBuffer<T> values;

@@ -124,6 +124,11 @@ class ReaderRows {
   }
   std::int64_t count() const { return count_; }
   const ReaderRow& operator[](std::int64_t i) const { return rows_.get()[i]; }
+  void copy(const ReaderRows& other) {
+    count_ = other.count_;
+    rows_.resize(static_cast<std::size_t>(count_));
+    std::copy_n(other.begin(), count_, rows_.get());
+  }
   bool same_outputs(const ReaderRows& other) const {
     return std::equal(begin(), begin() + count_, other.begin(), other.begin() + other.count_,
                       [](const ReaderRow& a, const ReaderRow& b) { return a.od == b.od && a.oh == b.oh; });

@@ -31,6 +31,11 @@ using VecOf = hn::Vec<D>;
 template <class T>
 constexpr std::size_t kMaxLanes = HWY_MAX_BYTES / sizeof(T);
 
+/// Vectors along rows stay at 32 bytes: the shifted loads of a row buffer straddle cache lines, with 64 bytes
+/// every one of them. [32, 64, 112, 112] f32, 3x3 stride 2 max, two threads: 10.0 ms with 64, 7.2 ms with 32.
+template <class T>
+using RowTag = hn::CappedTag<T, 32 / sizeof(T)>;
+
 // AVX2 and later mask loads and stores in hardware; elsewhere a small buffer does it.
 #undef CENOTE_MASKED_ACCESS
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3

@@ -12,6 +12,7 @@
 #include "cpu/planar_indices-inl.h"
 #include "cpu/scatter-inl.h"
 #include "cpu/segments-inl.h"
+#include "cpu/tap_scatter-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -76,12 +77,12 @@ void Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, cons
   return ForEachReducedRow<SumReduction, false, T>(x, y, axes, row);
 }
 
-/// Fewer outputs than inputs, planes enough for all threads, and windows as small as they usually are.
+/// Fewer outputs than inputs, and planes enough to keep every thread busy.
 bool prefers_scatter(const Axes& axes, const Tensor5& grad_x) {
   const std::int64_t strides = axes[0].stride() * std::min<std::int64_t>(axes[1].stride(), 2) *
                                std::min<std::int64_t>(axes[2].stride(), 2);
   constexpr std::int64_t kPlanes = 16;
-  return strides >= 2 && grad_x.size[0] * grad_x.size[1] >= kPlanes && fits_row_buffer(axes);
+  return strides >= 2 && grad_x.size[0] * grad_x.size[1] >= kPlanes;
 }
 
 template <class T, class Tap>
@@ -90,8 +91,9 @@ void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   if (channels_last(grad_x, grad_y) && unit_channels(taps)) {
     return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
   }
-  if (prefers_scatter(axes, grad_x)) return scatter_planes_from_taps<T, Tap>(grad_x, grad_y, taps, axes);
-  if (!fits_row_buffer(axes)) return scatter_taps<T, Tap>(grad_x, grad_y, taps, axes);
+  if (prefers_scatter(axes, grad_x) || !fits_row_buffer(axes)) {
+    return ScatterPlanes<T, Tap>(grad_x, grad_y, taps, axes, true);
+  }
   return PlanarMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
 }
 
