@@ -14,7 +14,7 @@ setup:  ## Install what is missing: Debian packages, and .venv with torch
 
 build: setup  ## Build the release preset into build/release
 	@echo "== build: configuring and compiling into $(BUILD)"
-	@cmake --preset release --log-level=NOTICE
+	@cmake --preset release --log-level=NOTICE -DCENOTE_WERROR=$(if $(CI),ON,OFF)
 	@cmake --build $(BUILD) -j$(JOBS)
 
 run: build  ## Train two epochs on Fashion-MNIST and write a report

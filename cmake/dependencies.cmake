@@ -16,14 +16,20 @@ if(CENOTE_TORCH)
   if(NOT CENOTE_PYTHON)
     set(CENOTE_PYTHON "${PROJECT_SOURCE_DIR}/.venv/bin/python")
   endif()
-  execute_process(COMMAND "${CENOTE_PYTHON}" -c "import torch; print(torch.utils.cmake_prefix_path)"
-    OUTPUT_VARIABLE torch_prefix OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE torch_missing)
+  execute_process(
+    COMMAND "${CENOTE_PYTHON}" -c
+      "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
+    OUTPUT_VARIABLE TORCH_INSTALL_PREFIX OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE torch_missing)
   if(torch_missing)
     message(STATUS "cenote: no torch in ${CENOTE_PYTHON}: the binding and `cenote train` are off (run `make setup`)")
     set(CENOTE_TORCH OFF)
   else()
-    list(APPEND CMAKE_PREFIX_PATH "${torch_prefix}")
-    find_package(Torch REQUIRED)
+    # Not find_package(Torch): for a CUDA build of the wheel that demands the CUDA toolkit, which nothing here uses.
+    set(torch_lib "${TORCH_INSTALL_PREFIX}/lib")
+    find_library(TORCH_CPU_LIBRARY torch_cpu PATHS "${torch_lib}" NO_DEFAULT_PATH REQUIRED)
+    find_library(C10_LIBRARY c10 PATHS "${torch_lib}" NO_DEFAULT_PATH REQUIRED)
+    set(TORCH_LIBRARIES "${TORCH_CPU_LIBRARY}" "${C10_LIBRARY}")
+    set(TORCH_INCLUDE_DIRS "${TORCH_INSTALL_PREFIX}/include" "${TORCH_INSTALL_PREFIX}/include/torch/csrc/api/include")
   endif()
 endif()
 

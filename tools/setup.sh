@@ -102,7 +102,7 @@ complete_venv() {
 make_venv() {
   local python
   python=$(find_python) || exit 1
-  say "making .venv with $wanted (a download of some hundred megabytes)"
+  say "making .venv with $wanted (a CPU build is about 200 MB, the CUDA build several GB)"
   rm -rf .venv
   "$python" -m venv .venv && install_into_venv
 }

@@ -23,7 +23,7 @@ using ParallelFor = void (*)(std::int64_t begin, std::int64_t end, std::int64_t 
 CENOTE_EXPORT void set_parallel_for(ParallelFor parallel_for);
 /// Threads of the default pool (CENOTE_NUM_THREADS, else OpenMP's own rule). A replaced pool has its own.
 CENOTE_EXPORT int num_threads();
-/// Throws Error when count < 1.
+/// Throws Error unless 1 <= count <= 1024.
 CENOTE_EXPORT void set_num_threads(int count);
 
 /// The CPU targets that this machine can run, best first; the last one is "reference", the plain loops

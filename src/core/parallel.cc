@@ -6,23 +6,33 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
-#include <thread>
 
 #include "core/check.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 namespace cenote {
 
 namespace {
+
+constexpr int kMostThreads = 1024;
 
 int initial_threads() {
   if (const char* text = std::getenv("CENOTE_NUM_THREADS")) {
     int count = 0;
     const char* end = text + std::strlen(text);
     const auto [stop, error] = std::from_chars(text, end, count);
-    if (error == std::errc() && stop == end && count >= 1) return count;
-    fail(ErrorCode::kInvalidArgument, "CENOTE_NUM_THREADS", "value must be an integer >= 1, got ", text);
+    if (error == std::errc() && stop == end && count >= 1 && count <= kMostThreads) return count;
+    fail(ErrorCode::kInvalidArgument, "CENOTE_NUM_THREADS", "value must be an integer from 1 to ",
+         kMostThreads, ", got ", text);
   }
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+#ifdef _OPENMP
+  return std::clamp(omp_get_max_threads(), 1, kMostThreads);
+#else
+  return 1;
+#endif
 }
 
 std::atomic<int>& thread_count() {
@@ -65,7 +75,8 @@ void set_parallel_for(ParallelFor parallel_for) { replaced.store(parallel_for, s
 int num_threads() { return thread_count().load(); }
 
 void set_num_threads(int count) {
-  require(count >= 1, "set_num_threads", "count must be >= 1, got ", count);
+  require(count >= 1 && count <= kMostThreads, "set_num_threads", "count must be >= 1 and <= ", kMostThreads,
+          ", got ", count);
   thread_count().store(count);
 }
 

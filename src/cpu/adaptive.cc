@@ -28,11 +28,6 @@ Axes adaptive_axes(const Array5& in, const Array5& out) {
   return axes;
 }
 
-bool fits_keys(const Axes& axes) {
-  const auto taps = static_cast<Wide>(axes[0].kernel()) * axes[1].kernel() * axes[2].kernel();
-  return taps < (1 << 30);
-}
-
 /// Windows that a few vectors hold are read from the row buffer, where the rows are one already.
 template <class T>
 bool narrow_windows(const Axis& w) {
@@ -125,16 +120,22 @@ void NarrowMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5
   });
 }
 
-/// Elements in the window of an output.
-auto count_of_output(const Axes& axes) {
-  return [&axes](std::int64_t od, std::int64_t oh, std::int64_t ow) {
-    return axes[0].taps(od).count * axes[1].taps(oh).count * axes[2].taps(ow).count;
-  };
-}
+/// Elements in the window of an output, as a factor of D and H and one of W.
+struct WindowCounts {
+  std::int64_t row(std::int64_t od, std::int64_t oh) const {
+    return axes[0].taps(od).count * axes[1].taps(oh).count;
+  }
+  std::int64_t column(std::int64_t ow) const { return axes[2].taps(ow).count; }
+  std::int64_t operator()(std::int64_t od, std::int64_t oh, std::int64_t ow) const {
+    return row(od, oh) * column(ow);
+  }
+
+  const Axes& axes;
+};
 
 template <bool kUnit, class T>
 void NarrowAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
-  const auto count = count_of_output(axes);
+  const WindowCounts count{axes};
   ForEachNarrowWindow<SumReduction, kUnit, T>(
       x, y, axes, [&](const Cursor& at, std::int64_t ow, T reduced) HWY_ATTR {
         const T divisor = static_cast<T>(count(at[2], at[3], ow));
@@ -145,11 +146,11 @@ void NarrowAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
 template <class T>
 void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
   const Axes axes = adaptive_axes(x.size, y.size);
-  if (channels_last(x, y) && fits_keys(axes)) {
+  if (channels_last(x, y) && fits_keys(axes, indices)) {
     if (indices != nullptr) return ChannelsLastMaxWithIndices<T>(x, y, *indices, axes);
     return ChannelsLastMax<T>(x, y, axes);
   }
-  if (!narrow_windows<T>(axes[2]) || !fits_keys(axes)) return SegmentMax<T>(x, y, indices, axes);
+  if (!narrow_windows<T>(axes[2]) || !fits_keys(axes, indices)) return SegmentMax<T>(x, y, indices, axes);
   if (indices != nullptr) {
     return unit_columns(x) ? NarrowMaxWithIndices<true, T>(x, y, *indices, axes)
                            : NarrowMaxWithIndices<false, T>(x, y, *indices, axes);
@@ -160,8 +161,8 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
 template <class T>
 void Avg(const Tensor5& y, const ConstTensor5& x) {
   const Axes axes = adaptive_axes(x.size, y.size);
-  if (channels_last(x, y)) return ChannelsLastAvg<T>(x, y, axes, count_of_output(axes));
-  if (!narrow_windows<T>(axes[2])) return SegmentAvg<T>(x, y, axes, count_of_output(axes));
+  if (channels_last(x, y)) return ChannelsLastAvg<T>(x, y, axes, WindowCounts{axes});
+  if (!narrow_windows<T>(axes[2])) return SegmentAvg<T>(x, y, axes, WindowCounts{axes});
   return unit_columns(x) ? NarrowAvg<true, T>(x, y, axes) : NarrowAvg<false, T>(x, y, axes);
 }
 
@@ -198,9 +199,9 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y) {
   Axes axes = adaptive_axes(grad_x.size, grad_y.size);
   tabulate_row_readers(axes);
   if (channels_last(grad_x, grad_y)) {
-    return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, count_of_output(axes));
+    return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, WindowCounts{axes});
   }
-  return scatter_average<T>(grad_x, grad_y, axes, count_of_output(axes));
+  return scatter_average<T>(grad_x, grad_y, axes, WindowCounts{axes});
 }
 
 constexpr AdaptiveBackend kTable{

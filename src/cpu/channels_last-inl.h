@@ -7,30 +7,51 @@
 #define CENOTE_CPU_CHANNELS_LAST_INL_H_
 #endif
 
+#include <vector>
+
 #include "cpu/planar_indices-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// The taps of one output pixel: rows of W, each read at `count` positions from `offset`, `step` apart.
+/// The taps of one output pixel: rows of W, each read at `count` positions from `offset`, `step` apart. Taps
+/// are numbered as in the window, or by their positions in the plane, which rise in the same order.
 template <class T>
 struct PixelTaps {
   const InputRows<T>& rows;
   std::int64_t offset;
   std::int64_t count;
   std::int64_t step;
-  std::int64_t first;      // tap number of the first column
-  std::int64_t row_radix;  // taps per row
+  bool number_by_position;
+  std::int64_t first;        // number of the first column,
+  std::int64_t number_step;  // of the next one after it,
+  std::int64_t row_radix;    // and of the next row
+
+  std::int64_t first_number(std::int64_t row) const {
+    return (number_by_position ? rows.line(row) : rows.tap(row)) * row_radix + first;
+  }
 };
 
-/// Visits the taps in row-major order: tap(address, number).
+template <class T>
+PixelTaps<T> pixel_taps(const InputRows<T>& rows, const Axis& w, std::int64_t ow, std::int64_t stride,
+                        bool number_by_position) {
+  const Taps columns = w.taps(ow);
+  const std::int64_t offset = columns.position * stride;
+  const std::int64_t step = w.dilation() * stride;
+  if (number_by_position)
+    return {rows, offset, columns.count, step, true, columns.position, w.dilation(), w.in()};
+  return {rows, offset, columns.count, step, false, columns.first, 1, w.kernel()};
+}
+
+/// Visits the taps in row-major order: visit(address, number).
 template <class T, class Visit>
 HWY_INLINE void ForEachTap(const PixelTaps<T>& taps, const Visit& visit) {
   for (std::int64_t i = 0; i < taps.rows.count(); ++i) {
     const T* from = taps.rows.row(i) + taps.offset;
-    const std::int64_t first = taps.rows.tap(i) * taps.row_radix + taps.first;
-    for (std::int64_t j = 0; j < taps.count; ++j, from += taps.step) visit(from, first + j);
+    std::int64_t number = taps.first_number(i);
+    for (std::int64_t j = 0; j < taps.count; ++j, from += taps.step, number += taps.number_step)
+      visit(from, number);
   }
 }
 
@@ -106,7 +127,7 @@ HWY_INLINE void MaxPixelWithKeys(const PixelTaps<T>& taps, std::int64_t channels
   const hn::RebindToSigned<decltype(d)> di;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto lowest = hn::Set(d, MaxReduction::identity<T>());
-  const auto first = hn::Set(di, static_cast<Key>(taps.rows.tap(0) * taps.row_radix + taps.first));
+  const auto first = hn::Set(di, static_cast<Key>(taps.first_number(0)));
   std::int64_t c = 0;
   for (; c + 4 * lanes <= channels; c += 4 * lanes) {
     auto best0 = lowest, best1 = lowest, best2 = lowest, best3 = lowest;
@@ -145,8 +166,8 @@ constexpr std::int64_t kPixelTile = 16;
 
 /// Output pixels in parallel: pixel(state, at, ow, taps); at[0..2] are n, od, oh. state() is made per thread.
 template <class T, class State, class Pixel>
-void ForEachPixel(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const State& make_state,
-                  const Pixel& pixel) {
+void ForEachPixel(const ConstTensor5& x, const Tensor5& y, const Axes& axes, bool number_by_position,
+                  const State& make_state, const Pixel& pixel) {
   const Axis& w = axes[2];
   const Cursor::Index units{y.size[0], y.size[2], y.size[3], ceil_divide(w.out(), kPixelTile), 1};
   const std::int64_t inputs = x.size[2] * x.size[3] * x.size[4];
@@ -161,11 +182,7 @@ void ForEachPixel(const ConstTensor5& x, const Tensor5& y, const Axes& axes, con
       rows.collect(x, plane_of<const T>(x, at[0], 0), axes, at[1], at[2]);
       const std::int64_t last = std::min(w.out(), (at[3] + 1) * kPixelTile);
       for (std::int64_t ow = at[3] * kPixelTile; ow < last; ++ow) {
-        const Taps columns = w.taps(ow);
-        const PixelTaps<T> taps{rows,          columns.position * x.stride[4],
-                                columns.count, w.dilation() * x.stride[4],
-                                columns.first, w.kernel()};
-        pixel(state, at, ow, taps);
+        pixel(state, at, ow, pixel_taps(rows, w, ow, x.stride[4], number_by_position));
       }
     }
   });
@@ -176,7 +193,7 @@ struct NoState {};
 template <class T>
 void ChannelsLastMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
   ForEachPixel<T>(
-      x, y, axes, [] { return NoState{}; },
+      x, y, axes, false, [] { return NoState{}; },
       [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
         const hn::ScalableTag<T> d;
         T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
@@ -198,7 +215,7 @@ void ChannelsLastMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const T
     keys.resize(static_cast<std::size_t>(channels + PhaseBuffer<T>::kSlack));
     return keys;
   };
-  ForEachPixel<T>(x, y, axes, make_state,
+  ForEachPixel<T>(x, y, axes, indices.dtype == DType::i64, make_state,
                   [&](Scratch<Key>& keys, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps)
                       HWY_ATTR {
                         T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
@@ -221,12 +238,39 @@ HWY_INLINE VecOf<D> DivideExactly(D d, VecOf<D> x, std::int64_t divisor) {
   return hn::Div(x, hn::Set(d, static_cast<T>(divisor)));
 }
 
-/// divide(od, oh, ow) is the divisor of an output.
-template <class T, class Divide>
-void ChannelsLastAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Divide& divide) {
-  const auto pixel = [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
+/// Divisors of a thread's outputs: those of W computed once, those of D and H once per row.
+template <class Divisors>
+class PixelDivisors {
+ public:
+  PixelDivisors(const Divisors& divisors, std::int64_t outs)
+      : divisors_(divisors), columns_(static_cast<std::size_t>(outs)) {
+    for (std::int64_t ow = 0; ow < outs; ++ow) columns_[static_cast<std::size_t>(ow)] = divisors.column(ow);
+  }
+  std::int64_t at(std::int64_t od, std::int64_t oh, std::int64_t ow) {
+    if (od != od_ || oh != oh_) {
+      od_ = od;
+      oh_ = oh;
+      row_ = divisors_.row(od, oh);
+    }
+    return row_ * columns_[static_cast<std::size_t>(ow)];
+  }
+
+ private:
+  const Divisors& divisors_;
+  std::vector<std::int64_t> columns_;
+  std::int64_t od_ = -1;
+  std::int64_t oh_ = -1;
+  std::int64_t row_ = 0;
+};
+
+/// The divisor of output (od, oh, ow) is divisors.row(od, oh) * divisors.column(ow).
+template <class T, class Divisors>
+void ChannelsLastAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Divisors& divisors) {
+  using State = PixelDivisors<Divisors>;
+  const auto make_state = [&] { return State(divisors, axes[2].out()); };
+  const auto pixel = [&](State& state, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
     const hn::ScalableTag<T> d;
-    const std::int64_t divisor = divide(at[1], at[2], ow);
+    const std::int64_t divisor = state.at(at[1], at[2], ow);
     T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
     const RowSink<T> sink(to, 1, y.size[1]);
     const auto emit = [&](std::int64_t c, VecOf<decltype(d)> v)
@@ -237,7 +281,7 @@ void ChannelsLastAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes, 
       ReducePixel<SumReduction, false>(taps, x.size[1], emit);
     }
   };
-  ForEachPixel<T>(x, y, axes, [] { return NoState{}; }, pixel);
+  ForEachPixel<T>(x, y, axes, false, make_state, pixel);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -2,7 +2,8 @@
 // nothing is scattered, nothing is zero-filled first, and rows are independent. Column w = m * stride + r is
 // read by tap j of output m - shift(j) where r = (j * dilation - padding) mod stride: for each phase r a
 // unit-stride sum of shifted rows, which the phases then interleave. Contributions are added in the order of
-// the outputs, like a sequential scatter.
+// the outputs, like a sequential scatter; for strided max windows window.cc prefers the one in
+// tap_scatter-inl.h.
 #if defined(CENOTE_CPU_PLANAR_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_PLANAR_BACKWARD_INL_H_
 #undef CENOTE_CPU_PLANAR_BACKWARD_INL_H_

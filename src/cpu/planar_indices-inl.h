@@ -19,6 +19,14 @@ namespace HWY_NAMESPACE {
 template <class Key>
 constexpr Key kNoKey = std::numeric_limits<Key>::max() / 2;
 
+/// Tap numbers, and positions where i64 indices are asked for, fit the 32-bit lanes of f32 kernels.
+inline bool fits_keys(const Axes& axes, const Tensor5* indices) {
+  constexpr Wide kMost = 1 << 30;
+  const auto taps = static_cast<Wide>(axes[0].kernel()) * axes[1].kernel() * axes[2].kernel();
+  const auto positions = static_cast<Wide>(axes[0].in()) * axes[1].in() * axes[2].in();
+  return taps < kMost && (indices == nullptr || indices->dtype != DType::i64 || positions < kMost);
+}
+
 template <class D, class DI>
 struct Keyed {
   VecOf<D> value;

@@ -53,7 +53,8 @@ class RecordWriter {
     }
   }
 
-  /// keys[i] is the tap of output (od, oh, ow) in channel c + i, or >= none.
+  /// keys[i] is of output (od, oh, ow) in channel i: its tap, or for i64 its position in the plane; or >=
+  /// none.
   template <class Key>
   void store_channels(const Key* keys, Key none, std::int64_t count, std::int64_t n, std::int64_t od,
                       std::int64_t oh, std::int64_t ow) const {
@@ -65,9 +66,11 @@ class RecordWriter {
       store_taps(keys, none, count, row_of<std::uint16_t>(indices_, n, 0, od, oh) + offset, step);
     } else {
       std::int64_t* to = row_of<std::int64_t>(indices_, n, 0, od, oh) + offset;
-      const std::int64_t corner = line_of(od, oh) + axes_[2].start(ow);
-      for (std::int64_t i = 0; i < count; ++i)
-        to[i * step] = keys[i] >= none ? -1 : corner + offset_of(keys[i]);
+      if (step == 1) {  // a loop of its own, so that it vectorises
+        for (std::int64_t i = 0; i < count; ++i) to[i] = keys[i] >= none ? -1 : keys[i];
+        return;
+      }
+      for (std::int64_t i = 0; i < count; ++i) to[i * step] = keys[i] >= none ? -1 : keys[i];
     }
   }
 

@@ -25,9 +25,15 @@ inline void tabulate_row_taps(Axes& axes) {
   axes[1].tabulate_taps();
 }
 
+/// Tables of the readers of D and H, which every row looks up, for as long as they are small; for windows of
+/// thousands of rows each thread computes the readers of its row.
 inline void tabulate_row_readers(Axes& axes) {
-  axes[0].tabulate_readers(0, axes[0].in());
-  axes[1].tabulate_readers(0, axes[1].in());
+  constexpr std::int64_t kMostReaders = 1 << 16;
+  for (std::size_t axis = 0; axis < 2; ++axis) {
+    const std::int64_t per_input =
+        std::min(axes[axis].out(), axes[axis].dilated_kernel() / axes[axis].stride() + 2);
+    if (per_input <= kMostReaders / axes[axis].in()) axes[axis].tabulate_readers(0, axes[axis].in());
+  }
 }
 
 /// A position in a nested loop over up to five counts, the last one fastest.
@@ -80,21 +86,27 @@ class InputRows {
     count_ = d.count * h.count;
     rows_.resize(static_cast<std::size_t>(count_));
     taps_.resize(static_cast<std::size_t>(count_));
+    lines_.resize(static_cast<std::size_t>(count_));
     std::int64_t next = 0;
     for (std::int64_t i = 0; i < d.count; ++i) {
       const T* slice = plane + (d.position + i * axes[0].dilation()) * x.stride[2];
       for (std::int64_t j = 0; j < h.count; ++j, ++next) {
         rows_.get()[next] = slice + (h.position + j * axes[1].dilation()) * x.stride[3];
         taps_.get()[next] = (d.first + i) * axes[1].kernel() + h.first + j;
+        lines_.get()[next] =
+            (d.position + i * axes[0].dilation()) * axes[1].in() + h.position + j * axes[1].dilation();
       }
     }
   }
   std::int64_t count() const { return count_; }
   const T* row(std::int64_t i) const { return rows_.get()[i]; }
   std::int64_t tap(std::int64_t i) const { return taps_.get()[i]; }
+  /// Number of the row in its plane, d * H + h.
+  std::int64_t line(std::int64_t i) const { return lines_.get()[i]; }
 
  private:
   Scratch<const T*> rows_;
+  Scratch<std::int64_t> lines_;
   Scratch<std::int64_t> taps_;
   std::int64_t count_ = 0;
 };
@@ -108,15 +120,15 @@ struct ReaderRow {
 
 class ReaderRows {
  public:
-  /// D and H of `axes` hold their tables of readers.
   void collect(const Axes& axes, std::int64_t d, std::int64_t h) {
-    const Reader* const d_begin = axes[0].readers_begin(d);
-    const Reader* const d_end = axes[0].readers_end(d);
-    const Reader* const h_begin = axes[1].readers_begin(h);
-    const Reader* const h_end = axes[1].readers_end(h);
-    count_ = (d_end - d_begin) * (h_end - h_begin);
+    const Axis& depth = with_readers_of(axes[0], d, own_depth_);
+    const Axis& height = with_readers_of(axes[1], h, own_height_);
+    const Reader* const d_end = depth.readers_end(d);
+    const Reader* const h_begin = height.readers_begin(h);
+    const Reader* const h_end = height.readers_end(h);
+    count_ = (d_end - depth.readers_begin(d)) * (h_end - h_begin);
     ReaderRow* next = rows_.resize(static_cast<std::size_t>(count_));
-    for (const Reader* in_d = d_begin; in_d != d_end; ++in_d) {
+    for (const Reader* in_d = depth.readers_begin(d); in_d != d_end; ++in_d) {
       for (const Reader* in_h = h_begin; in_h != h_end; ++in_h) {
         *next++ = {in_d->output, in_h->output, in_d->tap * axes[1].kernel() + in_h->tap};
       }
@@ -137,8 +149,20 @@ class ReaderRows {
  private:
   const ReaderRow* begin() const { return rows_.get(); }
 
+  /// `axis` where it has its table, else this thread's copy with a table for one position.
+  static const Axis& with_readers_of(const Axis& axis, std::int64_t position, Axis& own) {
+    if (axis.tabulated_readers(0, axis.in())) return axis;
+    if (own.in() != axis.in() || !own.tabulated_readers(position, position + 1)) {
+      own = axis;
+      own.tabulate_readers(position, position + 1);
+    }
+    return own;
+  }
+
   Scratch<ReaderRow> rows_;
   std::int64_t count_ = 0;
+  Axis own_depth_;
+  Axis own_height_;
 };
 
 /// How many rows one thread should take at least: enough to move `kGrainBytes`.

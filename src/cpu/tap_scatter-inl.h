@@ -41,7 +41,7 @@ class TapTable {
     std::int64_t d, h, w;
   };
 
-  TapTable(const Axes& axes, const Array5& stride) : axes_(axes), stride_(stride) {
+  TapTable(const Axes& axes, const Array5& stride) {
     for (std::int64_t d = 0; d < axes[0].kernel(); ++d) {
       for (std::int64_t h = 0; h < axes[1].kernel(); ++h) {
         for (std::int64_t w = 0; w < axes[2].kernel(); ++w) {
@@ -53,57 +53,73 @@ class TapTable {
     }
   }
 
-  /// Address of the window of an output, which may begin in the padding.
-  std::int64_t corner(std::int64_t od, std::int64_t oh, std::int64_t ow) const {
-    return axes_[0].start(od) * stride_[2] + axes_[1].start(oh) * stride_[3] +
-           axes_[2].start(ow) * stride_[4];
-  }
-  bool known(std::size_t tap) const { return tap < places_.size(); }
-  std::int64_t offset(std::size_t tap) const { return places_[tap].offset; }
-  /// The tap of this output is an element of the input.
-  bool is_element(std::size_t tap, std::int64_t od, std::int64_t oh, std::int64_t ow) const {
-    if (!known(tap)) return false;
-    const Place& place = places_[tap];
-    return lies_inside(axes_[0], axes_[0].start(od) + place.d) &&
-           lies_inside(axes_[1], axes_[1].start(oh) + place.h) &&
-           lies_inside(axes_[2], axes_[2].start(ow) + place.w);
-  }
+  const Place* data() const { return places_.data(); }
+  std::size_t size() const { return places_.size(); }
 
  private:
-  static bool lies_inside(const Axis& axis, std::int64_t position) {
-    return position >= 0 && position < axis.in();
-  }
-
-  const Axes& axes_;
-  Array5 stride_;
   std::vector<Place> places_;
 };
 
-/// One row of outputs into one plane.
+/// The windows of one output row: where they begin along D and H, and what lies inside.
+class WindowRow {
+ public:
+  WindowRow(const TapTable& table, const Axes& axes, const Array5& stride, std::int64_t od, std::int64_t oh)
+      : places_(table.data()),
+        known_(table.size()),
+        w_(axes[2]),
+        d_(axes[0].start(od)),
+        h_(axes[1].start(oh)),
+        in_d_(static_cast<std::uint64_t>(axes[0].in())),
+        in_h_(static_cast<std::uint64_t>(axes[1].in())),
+        step_(stride[4]),
+        line_(d_ * stride[2] + h_ * stride[3]) {}
+
+  /// Address, relative to the plane, of tap 0 of output ow; it may lie in the padding.
+  std::int64_t corner(std::int64_t ow) const { return line_ + w_.start(ow) * step_; }
+  bool known(std::size_t tap) const { return tap < known_; }
+  std::int64_t offset(std::size_t tap) const { return places_[tap].offset; }
+  /// Whether a tap of the output whose window begins at column `begin` is an element of the input.
+  bool is_element(std::size_t tap, std::int64_t begin) const {
+    if (!known(tap)) return false;
+    const TapTable::Place& place = places_[tap];
+    return static_cast<std::uint64_t>(d_ + place.d) < in_d_ &&
+           static_cast<std::uint64_t>(h_ + place.h) < in_h_ &&
+           static_cast<std::uint64_t>(begin + place.w) < static_cast<std::uint64_t>(w_.in());
+  }
+  const Axis& w() const { return w_; }
+
+ private:
+  const TapTable::Place* places_;
+  std::size_t known_;
+  const Axis& w_;
+  std::int64_t d_, h_;
+  std::uint64_t in_d_, in_h_;
+  std::int64_t step_;
+  std::int64_t line_;
+};
+
+/// One row of outputs into one plane; the windows of outputs in `inside` need no check.
 template <class T, class Tap>
-void ScatterRow(const TapTable& table, const InsideOutputs& inside, bool row_inside, T* plane, const T* grads,
-                std::int64_t grad_step, const Tap* taps, std::int64_t tap_step, std::int64_t od,
-                std::int64_t oh, std::int64_t outs) {
-  const std::int64_t first = row_inside ? inside.first : outs;
-  const std::int64_t end = row_inside ? inside.end : outs;
+void ScatterRow(const WindowRow& row, const InsideOutputs& inside, T* plane, const T* grads,
+                std::int64_t grad_step, const Tap* taps, std::int64_t tap_step) {
+  const std::int64_t outs = row.w().out();
   const auto checked = [&](std::int64_t from, std::int64_t to) {
     for (std::int64_t ow = from; ow < to; ++ow) {
       const std::size_t tap = taps[ow * tap_step];
-      if (!table.is_element(tap, od, oh, ow)) continue;
-      plane[table.corner(od, oh, ow) + table.offset(tap)] += grads[ow * grad_step];
+      if (row.is_element(tap, row.w().start(ow)))
+        plane[row.corner(ow) + row.offset(tap)] += grads[ow * grad_step];
     }
   };
-  checked(0, first);
-  if (first < end) {
-    T* corner = plane + table.corner(od, oh, first);
-    const std::int64_t step =
-        first + 1 < end ? table.corner(od, oh, first + 1) - table.corner(od, oh, first) : 0;
-    for (std::int64_t ow = first; ow < end; ++ow, corner += step) {
+  checked(0, inside.first);
+  if (inside.first < inside.end) {
+    T* corner = plane + row.corner(inside.first);
+    const std::int64_t step = row.corner(1) - row.corner(0);
+    for (std::int64_t ow = inside.first; ow < inside.end; ++ow, corner += step) {
       const std::size_t tap = taps[ow * tap_step];
-      if (table.known(tap)) corner[table.offset(tap)] += grads[ow * grad_step];
+      if (row.known(tap)) corner[row.offset(tap)] += grads[ow * grad_step];
     }
   }
-  checked(end, outs);
+  checked(inside.end, outs);
 }
 
 /// `sliding`: windows of a fixed size at a fixed distance.
@@ -115,55 +131,71 @@ void ScatterPlanes(const Tensor5& grad_x, const ConstTensor5& grad_y, const Cons
                                    inside_outputs(axes[2], sliding)};
   const std::int64_t channels = grad_x.size[1];
   const auto bytes = static_cast<std::int64_t>(sizeof(T)) * grad_x.size[2] * grad_x.size[3] * grad_x.size[4];
-  parallel_for(
-      grad_x.size[0] * channels, row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-        for (std::int64_t index = begin; index < end; ++index) {
-          const std::int64_t n = index / channels;
-          const std::int64_t c = index % channels;
-          zero_plane<T>(grad_x, n, c);
-          for (std::int64_t od = 0; od < grad_y.size[2]; ++od) {
-            for (std::int64_t oh = 0; oh < grad_y.size[3]; ++oh) {
-              const bool row_inside = inside[0].contains(od) && inside[1].contains(oh);
-              ScatterRow(table, inside[2], row_inside, plane_of<T>(grad_x, n, c),
-                         row_of<const T>(grad_y, n, c, od, oh), grad_y.stride[4],
-                         row_of<const Tap>(taps, n, c, od, oh), taps.stride[4], od, oh, grad_y.size[4]);
-            }
-          }
-        }
-      });
+  parallel_for(grad_x.size[0] * channels, row_grain(bytes),
+               [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                 for (std::int64_t index = begin; index < end; ++index) {
+                   const std::int64_t n = index / channels;
+                   const std::int64_t c = index % channels;
+                   zero_plane<T>(grad_x, n, c);
+                   for (std::int64_t od = 0; od < grad_y.size[2]; ++od) {
+                     for (std::int64_t oh = 0; oh < grad_y.size[3]; ++oh) {
+                       const bool row_inside = inside[0].contains(od) && inside[1].contains(oh);
+                       ScatterRow(WindowRow(table, axes, grad_x.stride, od, oh),
+                                  row_inside ? inside[2] : InsideOutputs{}, plane_of<T>(grad_x, n, c),
+                                  row_of<const T>(grad_y, n, c, od, oh), grad_y.stride[4],
+                                  row_of<const Tap>(taps, n, c, od, oh), taps.stride[4]);
+                     }
+                   }
+                 }
+               });
 }
 
-/// The same with the channels next to each other, in blocks of channels.
+/// Zeros in `count` channels of every position, from channel 0 of `block` on.
+template <class T>
+void zero_channels(const Tensor5& tensor, T* block, std::int64_t count) {
+  const bool whole_rows = count == tensor.size[1] && tensor.stride[4] == count;
+  for (std::int64_t d = 0; d < tensor.size[2]; ++d) {
+    for (std::int64_t h = 0; h < tensor.size[3]; ++h) {
+      T* const row = block + d * tensor.stride[2] + h * tensor.stride[3];
+      if (whole_rows) {
+        fill_row(row, 1, tensor.size[4] * count, T{0});
+        continue;
+      }
+      for (std::int64_t w = 0; w < tensor.size[4]; ++w) fill_row(row + w * tensor.stride[4], 1, count, T{0});
+    }
+  }
+}
+
+/// The same with the channels next to each other; in blocks of channels where the batch is small.
 template <class T, class Tap>
 void ScatterChannels(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                      const Axes& axes) {
-  constexpr std::int64_t kBlock = 32;
   const TapTable table(axes, grad_x.stride);
   const std::int64_t channels = grad_x.size[1];
-  const std::int64_t blocks = ceil_divide(channels, kBlock);
-  const std::int64_t positions = grad_x.size[2] * grad_x.size[3] * grad_x.size[4];
-  const auto bytes = static_cast<std::int64_t>(sizeof(T)) * positions * kBlock;
+  const std::int64_t block = grad_x.size[0] >= 8 ? channels : std::min<std::int64_t>(channels, 32);
+  const std::int64_t blocks = ceil_divide(channels, block);
+  const auto bytes =
+      static_cast<std::int64_t>(sizeof(T)) * grad_x.size[2] * grad_x.size[3] * grad_x.size[4] * block;
   parallel_for(grad_x.size[0] * blocks, row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     for (std::int64_t index = begin; index < end; ++index) {
       const std::int64_t n = index / blocks;
-      const std::int64_t first = index % blocks * kBlock;
-      const std::int64_t count = std::min(kBlock, channels - first);
-      T* const block = plane_of<T>(grad_x, n, first);
-      Cursor at({1, 1, grad_x.size[2], grad_x.size[3], grad_x.size[4]}, 0);
-      for (std::int64_t left = positions; left > 0; --left, at.next()) {
-        T* const pixel =
-            block + at[2] * grad_x.stride[2] + at[3] * grad_x.stride[3] + at[4] * grad_x.stride[4];
-        std::fill(pixel, pixel + count, T{0});
-      }
-      Cursor out({1, 1, grad_y.size[2], grad_y.size[3], grad_y.size[4]}, 0);
-      for (std::int64_t left = axes[0].out() * axes[1].out() * axes[2].out(); left > 0; --left, out.next()) {
-        const T* const grads = row_of<const T>(grad_y, n, first, out[2], out[3]) + out[4] * grad_y.stride[4];
-        const Tap* const from = row_of<const Tap>(taps, n, first, out[2], out[3]) + out[4] * taps.stride[4];
-        const std::int64_t corner = table.corner(out[2], out[3], out[4]);
-        for (std::int64_t c = 0; c < count; ++c) {
-          const std::size_t tap = from[c];
-          if (table.is_element(tap, out[2], out[3], out[4]))
-            block[corner + table.offset(tap) + c] += grads[c];
+      const std::int64_t first = index % blocks * block;
+      const std::int64_t count = std::min(block, channels - first);
+      T* const to = plane_of<T>(grad_x, n, first);
+      zero_channels(grad_x, to, count);
+      for (std::int64_t od = 0; od < grad_y.size[2]; ++od) {
+        for (std::int64_t oh = 0; oh < grad_y.size[3]; ++oh) {
+          const WindowRow row(table, axes, grad_x.stride, od, oh);
+          const T* grads = row_of<const T>(grad_y, n, first, od, oh);
+          const Tap* from = row_of<const Tap>(taps, n, first, od, oh);
+          for (std::int64_t ow = 0; ow < grad_y.size[4];
+               ++ow, grads += grad_y.stride[4], from += taps.stride[4]) {
+            const std::int64_t start = axes[2].start(ow);
+            T* const corner = to + row.corner(ow);
+            for (std::int64_t c = 0; c < count; ++c) {
+              if (row.is_element(from[c], start)) corner[row.offset(from[c]) + c] += grads[c];
+            }
+          }
         }
       }
     }

@@ -127,7 +127,8 @@ struct SumReduction {
   }
 };
 
-/// Sums of more terms than this are sums of partial sums, so that rounding grows with the square root.
+/// Sums of more terms than this are sums of partial sums, so that rounding grows with 64 + n / 64 terms
+/// instead of n.
 constexpr std::int64_t kSumBlock = 64;
 
 /// LoadLanes with the identity of a reduction in the lanes beyond n.

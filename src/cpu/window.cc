@@ -31,17 +31,11 @@ bool fits_row_buffer(const Axes& axes) {
   return w.dilated_kernel() <= kTilePositions && w.stride() <= 64 && w.stride() <= 2 * w.dilated_kernel();
 }
 
-/// Tap numbers fit the 32-bit lanes of f32 kernels.
-bool fits_keys(const Axes& axes) {
-  const auto taps = static_cast<Wide>(axes[0].kernel()) * axes[1].kernel() * axes[2].kernel();
-  return taps < (1 << 30);
-}
-
 template <class T>
 void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
   Axes axes = window_axes(window, x.size, y.size);
   tabulate_row_taps(axes);
-  if (!fits_keys(axes)) return SegmentMax<T>(x, y, indices, axes);
+  if (!fits_keys(axes, indices)) return SegmentMax<T>(x, y, indices, axes);
   if (channels_last(x, y)) {
     if (indices != nullptr) return ChannelsLastMaxWithIndices<T>(x, y, *indices, axes);
     return ChannelsLastMax<T>(x, y, axes);
@@ -56,22 +50,30 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const 
   return ForEachReducedRow<MaxReduction, false, T>(x, y, axes, row);
 }
 
-/// The divisor of output (od, oh, ow).
-auto divisor_of_output(const Axes& axes, const Divisor& divisor) {
-  return [&axes, divisor](std::int64_t od, std::int64_t oh, std::int64_t ow) {
+/// Divisors of outputs, as a factor of D and H and one of W.
+struct WindowDivisors {
+  std::int64_t row(std::int64_t od, std::int64_t oh) const {
     if (divisor.override_value != 0) return divisor.override_value;
     return divisor_of(axes[0], od, divisor.count_include_pad) *
-           divisor_of(axes[1], oh, divisor.count_include_pad) *
-           divisor_of(axes[2], ow, divisor.count_include_pad);
-  };
-}
+           divisor_of(axes[1], oh, divisor.count_include_pad);
+  }
+  std::int64_t column(std::int64_t ow) const {
+    return divisor.override_value != 0 ? 1 : divisor_of(axes[2], ow, divisor.count_include_pad);
+  }
+  std::int64_t operator()(std::int64_t od, std::int64_t oh, std::int64_t ow) const {
+    return row(od, oh) * column(ow);
+  }
+
+  const Axes& axes;
+  Divisor divisor;
+};
 
 template <class T>
 void Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
   Axes axes = window_axes(window, x.size, y.size);
   tabulate_row_taps(axes);
-  if (channels_last(x, y)) return ChannelsLastAvg<T>(x, y, axes, divisor_of_output(axes, divisor));
-  if (!fits_row_buffer(axes)) return SegmentAvg<T>(x, y, axes, divisor_of_output(axes, divisor));
+  if (channels_last(x, y)) return ChannelsLastAvg<T>(x, y, axes, WindowDivisors{axes, divisor});
+  if (!fits_row_buffer(axes)) return SegmentAvg<T>(x, y, axes, WindowDivisors{axes, divisor});
   const AvgRow<T> row{y, axes, divisor};
   if (unit_columns(x)) return ForEachReducedRow<SumReduction, true, T>(x, y, axes, row);
   return ForEachReducedRow<SumReduction, false, T>(x, y, axes, row);
@@ -117,7 +119,7 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
   Axes axes = window_axes(window, grad_x.size, grad_y.size);
   tabulate_row_taps(axes);
   tabulate_row_readers(axes);
-  const auto divide = divisor_of_output(axes, divisor);
+  const WindowDivisors divide{axes, divisor};
   if (channels_last(grad_x, grad_y)) return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, divide);
   if (!fits_row_buffer(axes)) return scatter_average<T>(grad_x, grad_y, axes, divide);
   return PlanarAvgBackward<T>(grad_x, grad_y, axes, divisor);

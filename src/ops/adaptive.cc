@@ -111,9 +111,11 @@ Tensor avg(const OpName& op, const ConstTensorView& x, const AdaptivePoolOptions
 
 void avg_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                        const AdaptivePoolOptions& options) {
-  run_avg_backward(
-      op, grad_x, grad_y, infer_sizes(op, grad_x.sizes, options),
-      [](const Tensor5& to, const ConstTensor5& from) { backend().adaptive.avg_backward(to, from); });
+  const Dims y_sizes = infer_sizes(op, grad_x.sizes, options);
+  check_has_outputs(op, y_sizes);
+  run_avg_backward(op, grad_x, grad_y, y_sizes, [](const Tensor5& to, const ConstTensor5& from) {
+    backend().adaptive.avg_backward(to, from);
+  });
 }
 
 Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims& x_sizes,
