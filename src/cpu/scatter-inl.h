@@ -29,11 +29,21 @@ void fill_row(T* to, std::int64_t stride, std::int64_t count, T value) {
   for (std::int64_t i = 0; i < count; ++i) to[i * stride] = value;
 }
 
+/// The positions of a plane lie one after another.
+inline bool dense_planes(const Tensor5& tensor) {
+  const auto& size = tensor.size;
+  const auto& stride = tensor.stride;
+  return (size[4] == 1 || stride[4] == 1) && (size[3] == 1 || stride[3] == size[4]) &&
+         (size[2] == 1 || stride[2] == size[3] * size[4]);
+}
+
 template <class T>
 void zero_plane(const Tensor5& tensor, std::int64_t n, std::int64_t c) {
-  for (std::int64_t d = 0; d < tensor.size[2]; ++d) {
-    for (std::int64_t h = 0; h < tensor.size[3]; ++h) {
-      fill_row(row_of<T>(tensor, n, c, d, h), tensor.stride[4], tensor.size[4], T{0});
+  const auto& size = tensor.size;
+  if (dense_planes(tensor)) return fill_row(plane_of<T>(tensor, n, c), 1, size[2] * size[3] * size[4], T{0});
+  for (std::int64_t d = 0; d < size[2]; ++d) {
+    for (std::int64_t h = 0; h < size[3]; ++h) {
+      fill_row(row_of<T>(tensor, n, c, d, h), tensor.stride[4], size[4], T{0});
     }
   }
 }
@@ -45,9 +55,7 @@ std::optional<std::int64_t> scatter_plane(const Tensor5& grad_x, const ConstTens
   const auto& size = grad_x.size;
   const std::int64_t positions = size[2] * size[3] * size[4];
   T* const plane = plane_of<T>(grad_x, n, c);
-  const bool dense = (size[4] == 1 || grad_x.stride[4] == 1) &&
-                     (size[3] == 1 || grad_x.stride[3] == size[4]) &&
-                     (size[2] == 1 || grad_x.stride[2] == size[3] * size[4]);
+  const bool dense = dense_planes(grad_x);
   std::optional<std::int64_t> bad;
   zero_plane<T>(grad_x, n, c);
   const Cursor::Index outputs{1, 1, grad_y.size[2], grad_y.size[3], grad_y.size[4]};

@@ -150,39 +150,44 @@ void ScatterPlanes(const Tensor5& grad_x, const ConstTensor5& grad_y, const Cons
                });
 }
 
-/// Zeros in `count` channels of every position, from channel 0 of `block` on.
+/// Zeros in all channels of every position, rows in parallel.
 template <class T>
-void zero_channels(const Tensor5& tensor, T* block, std::int64_t count) {
-  const bool whole_rows = count == tensor.size[1] && tensor.stride[4] == count;
-  for (std::int64_t d = 0; d < tensor.size[2]; ++d) {
-    for (std::int64_t h = 0; h < tensor.size[3]; ++h) {
-      T* const row = block + d * tensor.stride[2] + h * tensor.stride[3];
-      if (whole_rows) {
-        fill_row(row, 1, tensor.size[4] * count, T{0});
-        continue;
-      }
-      for (std::int64_t w = 0; w < tensor.size[4]; ++w) fill_row(row + w * tensor.stride[4], 1, count, T{0});
-    }
-  }
+void zero_channels_last(const Tensor5& tensor) {
+  const auto& size = tensor.size;
+  const bool dense_rows = size[4] == 1 || tensor.stride[4] == size[1];
+  const auto bytes = static_cast<std::int64_t>(sizeof(T)) * size[4] * size[1];
+  parallel_for(size[0] * size[2] * size[3], row_grain(bytes),
+               [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                 Cursor at({1, 1, size[0], size[2], size[3]}, begin);
+                 for (std::int64_t index = begin; index < end; ++index, at.next()) {
+                   T* const row = row_of<T>(tensor, at[2], 0, at[3], at[4]);
+                   if (dense_rows) {
+                     fill_row(row, 1, size[4] * size[1], T{0});
+                     continue;
+                   }
+                   for (std::int64_t w = 0; w < size[4]; ++w)
+                     fill_row(row + w * tensor.stride[4], 1, size[1], T{0});
+                 }
+               });
 }
 
-/// The same with the channels next to each other; in blocks of channels where the batch is small.
+/// The same with the channels next to each other, in blocks of channels.
 template <class T, class Tap>
 void ScatterChannels(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                      const Axes& axes) {
   const TapTable table(axes, grad_x.stride);
   const std::int64_t channels = grad_x.size[1];
-  const std::int64_t block = grad_x.size[0] >= 8 ? channels : std::min<std::int64_t>(channels, 32);
-  const std::int64_t blocks = ceil_divide(channels, block);
+  constexpr std::int64_t kBlock = 32;
+  const std::int64_t blocks = ceil_divide(channels, kBlock);
   const auto bytes =
-      static_cast<std::int64_t>(sizeof(T)) * grad_x.size[2] * grad_x.size[3] * grad_x.size[4] * block;
+      static_cast<std::int64_t>(sizeof(T)) * grad_y.size[2] * grad_y.size[3] * grad_y.size[4] * kBlock;
+  zero_channels_last<T>(grad_x);
   parallel_for(grad_x.size[0] * blocks, row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     for (std::int64_t index = begin; index < end; ++index) {
       const std::int64_t n = index / blocks;
-      const std::int64_t first = index % blocks * block;
-      const std::int64_t count = std::min(block, channels - first);
+      const std::int64_t first = index % blocks * kBlock;
+      const std::int64_t count = std::min(kBlock, channels - first);
       T* const to = plane_of<T>(grad_x, n, first);
-      zero_channels(grad_x, to, count);
       for (std::int64_t od = 0; od < grad_y.size[2]; ++od) {
         for (std::int64_t oh = 0; oh < grad_y.size[3]; ++oh) {
           const WindowRow row(table, axes, grad_x.stride, od, oh);
