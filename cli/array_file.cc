@@ -32,12 +32,21 @@ Tensor to_f32(const Tensor& bytes) {
   return result;
 }
 
+void check_start(const std::string& path, Format format) {
+  std::uint64_t file_bytes = 0;
+  const std::string text = network::read_file_start(path, kStartBytes, file_bytes);
+  const std::span<const std::byte> start = std::as_bytes(std::span(text));
+  if (format == Format::kNpy) check_npy_start(start, file_bytes, path);
+  if (format == Format::kPng) check_png_start(start, file_bytes, path);
+}
+
 }  // namespace
 
 void require_array_path(const std::string& path) { format_of(path); }
 
 Tensor read_array(const std::string& path) {
   const Format format = format_of(path);
+  check_start(path, format);
   const std::string text = network::read_file(path, std::numeric_limits<std::int64_t>::max());
   const std::span<const std::byte> file = std::as_bytes(std::span(text));
   Tensor tensor = format == Format::kNpy ? decode_npy(file, path) : decode_png(file, path);

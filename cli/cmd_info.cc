@@ -13,8 +13,6 @@
 namespace cenote::cli {
 namespace {
 
-constexpr std::string_view kTorchVersion = CENOTE_TORCH_VERSION;  // empty without torch
-
 struct InfoFlags {
   bool ops = false;
   bool json = false;
@@ -38,8 +36,8 @@ nlohmann::ordered_json build_as_json() {
   info["threads"] = num_threads();
   info["compiler"] = CENOTE_COMPILER;
   info["openmp"] = CENOTE_OPENMP != 0;
-  info["torch"] =
-      kTorchVersion.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(kTorchVersion);
+  const std::string torch = torch_version();
+  info["torch"] = torch.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(torch);
   return info;
 }
 
@@ -67,7 +65,8 @@ void print_build() {
   fmt::print("threads      {}   (CENOTE_NUM_THREADS sets it)\n", num_threads());
   fmt::print("compiler     {}\n", CENOTE_COMPILER);
   fmt::print("OpenMP       {}\n", CENOTE_OPENMP ? "yes" : "no");
-  fmt::print("torch        {}\n", kTorchVersion.empty() ? "no" : kTorchVersion);
+  const std::string torch = torch_version();
+  fmt::print("torch        {}\n", torch.empty() ? "no" : torch);
 }
 
 void print_ops() {

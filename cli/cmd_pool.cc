@@ -125,6 +125,15 @@ OpArguments parse_arguments(const PoolFlags& flags) {
   return arguments;
 }
 
+/// An empty text would read like an option that was not given.
+void check_not_empty(const CLI::App& command) {
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& text : option->results()) {
+      if (text.empty()) fail_usage("{} must not be empty", option->get_name());
+    }
+  }
+}
+
 /// An option that the op does not read is a mistake, and so is a missing one that it needs.
 void check_flags(const CLI::App& command, const OpInfo& op) {
   for (const FlagRule& rule : kFlagRules) {
@@ -159,6 +168,7 @@ void check_paths(const PoolFlags& flags) {
 }
 
 void run_pool(const CLI::App& command, const PoolFlags& flags) {
+  check_not_empty(command);
   const OpInfo& op = require_op(flags.op);
   check_flags(command, op);
   check_paths(flags);

@@ -38,6 +38,16 @@ std::set<std::string> given_options(const CLI::App& command) {
   return given;
 }
 
+/// An empty text would read like an option that was not given. --resume may stand alone.
+void check_not_empty(const CLI::App& command) {
+  for (const char* name : {"--data-dir", "--out"}) {
+    for (const std::string& text : command.get_option(name)->results()) {
+      if (!text.empty()) continue;
+      throw Error(ErrorCode::kInvalidArgument, fmt::format("[train] {} must not be empty", name));
+    }
+  }
+}
+
 /// As the shell would have to read it.
 std::string shell_quoted(const std::string& text) {
   const bool plain =
@@ -81,8 +91,7 @@ int run_train(const TrainFlags& flags, const std::set<std::string>& given) {
   if (const std::filesystem::path path = resume_path(flags, given); !path.empty()) {
     const net::ResumePoint point = net::find_resume_point(path);
     folder = point.folder;
-    start = net::TrainStart{net::read_checkpoint(point.checkpoint),
-                            point.checkpoint.filename() == net::checkpoint_path(folder).filename()};
+    start = net::TrainStart{net::read_checkpoint(point.checkpoint), point.checkpoint};
     settings = net::resume_settings(start->checkpoint.settings, settings, given);
   }
   const net::Dataset dataset = net::load_dataset(settings.data, settings.data_dir, settings.limit);
@@ -100,8 +109,7 @@ void add_network_options(CLI::App& command, net::TrainSettings& settings) {
   command
       .add_option(
           "--downsample", settings.downsample,
-          "How the second convolution halves the image: strided, or stride 1 followed by 2x2 max or avg "
-          "pooling")
+          "How the second convolution halves the image: strided, or stride 1, then 2x2 max or avg pooling")
       ->check(CLI::IsMember({"strided", "max", "avg"}))
       ->capture_default_str()
       ->group(group);
@@ -112,10 +120,8 @@ void add_network_options(CLI::App& command, net::TrainSettings& settings) {
       ->capture_default_str()
       ->group(group);
   command
-      .add_option(
-          "--baseline", settings.baseline,
-          "torch: also train the same network in plain torch modules, batch by batch beside ours, and "
-          "compare images per second")
+      .add_option("--baseline", settings.baseline,
+                  "torch: also train the same network in plain torch modules, and compare images per second")
       ->check(CLI::IsMember({"torch"}))
       ->group(group);
 }
@@ -158,14 +164,16 @@ void add_folder_options(CLI::App& command, TrainFlags& flags) {
       ->group(group);
   command
       .add_option("--resume", flags.resume,
-                  "Continue the run in this folder, or from this checkpoint file, with its settings; only "
-                  "--epochs, --threads and --data-dir may change")
+                  "Continue the run in this folder, or from this checkpoint file (only one that you trust), "
+                  "with its settings; only --epochs, --threads and --data-dir may change")
       ->type_name("DIR")
       ->expected(0, 1)
       ->group(group);
 }
 
 }  // namespace
+
+std::string torch_version() { return net::torch_version(); }
 
 void add_train(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("train", "Train the GAP network on images and write a report");
@@ -176,16 +184,18 @@ void add_train(CLI::App& app, int& exit_code) {
   add_folder_options(*command, *flags);
   command->footer(
       "Examples:\n"
-      "  cenote train                                two epochs on Fashion-MNIST, report in "
-      "runs/fashion-mnist-1\n"
+      "  cenote train               two epochs on Fashion-MNIST, report in runs/fashion-mnist-1\n"
       "  cenote train --downsample max --head flatten\n"
       "  cenote train --data cifar10 --data-dir ~/cifar-10-batches-bin --epochs 20 --out runs/cifar\n"
       "  cenote train --resume runs/cifar --epochs 40\n\n"
-      "Ctrl-C finishes the batch, writes a checkpoint and exits with 130 (SIGTERM: 143); a second one kills. "
-      "A\n"
-      "continued run ends bit for bit like one that was never stopped, if the number of threads is the "
-      "same.");
-  command->callback([command, flags, &exit_code] { exit_code = run_train(*flags, given_options(*command)); });
+      "Ctrl-C finishes the batch, writes a checkpoint and exits with 130 (SIGTERM: 143); a second one\n"
+      "kills. A continued run ends bit for bit like one that was never stopped, if the number of\n"
+      "threads is the same.\n"
+      "Continue only from checkpoints that you trust: they are archives of torch, which may carry code.");
+  command->callback([command, flags, &exit_code] {
+    check_not_empty(*command);
+    exit_code = run_train(*flags, given_options(*command));
+  });
 }
 
 }  // namespace cenote::cli

@@ -7,6 +7,8 @@
 
 namespace cenote::cli {
 
+std::string torch_version() { return ""; }
+
 void add_train(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("train", "Train a network (not in this build: it has no torch)");
   command->allow_extras();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/App.hpp>
+#include <string>
 
 namespace cenote::cli {
 
@@ -14,5 +15,8 @@ constexpr int kExitBadInput = 2;
 void add_info(CLI::App& app, int& exit_code);
 void add_pool(CLI::App& app, int& exit_code);
 void add_train(CLI::App& app, int& exit_code);
+
+/// Of the libtorch that trains; empty in a build without.
+std::string torch_version();
 
 }  // namespace cenote::cli

@@ -42,6 +42,9 @@ bool names_unknown_command(const std::string& word) {
 }
 
 int run(int argc, char** argv) {
+  // A build with torch starts on torch's threads, which CENOTE_NUM_THREADS does not reach; training returns
+  // to them.
+  set_parallel_for(nullptr);
   CLI::App app("cenote: pooling, forward and backward, at the speed of memory.", "cenote");
   app.set_version_flag("--version", std::string(version()), "Print the version and exit");
   app.require_subcommand(1);
@@ -50,7 +53,7 @@ int run(int argc, char** argv) {
       "  cenote info --ops\n"
       "  cenote pool max_pool2d photo.png half.png --kernel 2\n"
       "  cenote pool --help\n\n"
-      "Exit codes: 0 fine, 1 failed, 2 bad usage or bad input.");
+      "Exit codes: 0 fine, 1 failed, 2 bad usage or bad input, 130 stopped by Ctrl-C, 143 by SIGTERM.");
   int exit_code = kExitFine;
   for (const Subcommand& command : kSubcommands) command.add(app, exit_code);
 

@@ -141,23 +141,24 @@ class HeaderParser {
 };
 
 /// The header's text, and in `data` where the elements start.
-std::string_view header_text(std::span<const std::byte> file, const std::string& path, std::size_t& data) {
-  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+std::string_view header_text(std::span<const std::byte> start, const std::string& path, std::size_t& data) {
+  const std::string_view text(reinterpret_cast<const char*>(start.data()), start.size());
   if (!text.starts_with(kMagic)) fail_npy(path, "not a NumPy file");
   constexpr std::size_t kVersionAt = 6;
   constexpr std::size_t kLengthAt = 8;
   if (text.size() < kLengthAt) fail_npy(path, "truncated NumPy header");
-  const int major = std::to_integer<int>(file[kVersionAt]);
+  const int major = std::to_integer<int>(start[kVersionAt]);
   if (major < 1 || major > 3) fail_npy(path, fmt::format("unknown NumPy format version {}", major));
   const std::size_t length_bytes = major == 1 ? 2 : 4;
   if (text.size() < kLengthAt + length_bytes) fail_npy(path, "truncated NumPy header");
   std::size_t length = 0;
   for (std::size_t i = 0; i < length_bytes; ++i) {
-    length |= std::to_integer<std::size_t>(file[kLengthAt + i]) << (8 * i);
+    length |= std::to_integer<std::size_t>(start[kLengthAt + i]) << (8 * i);
   }
   if (length > kMaxHeaderBytes) fail_npy(path, fmt::format("NumPy header of {} bytes is too long", length));
   data = kLengthAt + length_bytes + length;
   if (text.size() < data) fail_npy(path, "truncated NumPy header");
+  static_assert(kLengthAt + 4 + kMaxHeaderBytes <= kStartBytes);
   return text.substr(data - length, length);
 }
 
@@ -181,6 +182,31 @@ std::size_t payload_bytes(const Dims& shape, DType dtype, const std::string& pat
     }
   }
   return is_empty ? 0 : static_cast<std::size_t>(bytes);
+}
+
+/// What the header says about the elements.
+struct NpyLayout {
+  DType dtype = DType::f32;
+  Dims shape;
+  bool fortran_order = false;
+  std::size_t data = 0;   // where the elements start
+  std::size_t bytes = 0;  // of all elements
+};
+
+/// `start` is the file, or at least its first kStartBytes; `file_bytes` is its whole size.
+NpyLayout read_layout(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path) {
+  NpyLayout layout;
+  const NpyHeader header = HeaderParser(header_text(start, path, layout.data), path).parse();
+  layout.dtype = dtype_of(header.descr, path);
+  layout.shape = header.shape;
+  layout.fortran_order = header.fortran_order;
+  layout.bytes = payload_bytes(header.shape, layout.dtype, path);
+  if (file_bytes - layout.data != layout.bytes) {
+    fail_npy(path,
+             fmt::format("shape {} of {} needs {} bytes of data, the file holds {}", to_string(layout.shape),
+                         name_of(layout.dtype), layout.bytes, file_bytes - layout.data));
+  }
+  return layout;
 }
 
 Dims fortran_strides(const Dims& shape) {
@@ -210,19 +236,15 @@ const char* descr_of(DType dtype) {
 
 }  // namespace
 
+void check_npy_start(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path) {
+  read_layout(start, file_bytes, path);
+}
+
 Tensor decode_npy(std::span<const std::byte> file, const std::string& path) {
-  std::size_t data = 0;
-  const NpyHeader header = HeaderParser(header_text(file, path, data), path).parse();
-  const DType dtype = dtype_of(header.descr, path);
-  const std::size_t needed = payload_bytes(header.shape, dtype, path);
-  const std::span<const std::byte> payload = file.subspan(data);
-  if (payload.size() != needed) {
-    fail_npy(path, fmt::format("shape {} of {} needs {} bytes of data, the file holds {}",
-                               to_string(header.shape), name_of(dtype), needed, payload.size()));
-  }
-  Tensor tensor(dtype, header.shape,
-                header.fortran_order ? fortran_strides(header.shape) : dense_strides(header.shape));
-  if (needed > 0) std::memcpy(tensor.view().data, payload.data(), needed);
+  const NpyLayout layout = read_layout(file, file.size(), path);
+  Tensor tensor(layout.dtype, layout.shape,
+                layout.fortran_order ? fortran_strides(layout.shape) : dense_strides(layout.shape));
+  if (layout.bytes > 0) std::memcpy(tensor.view().data, file.data() + layout.data, layout.bytes);
   return tensor;
 }
 

@@ -20,6 +20,10 @@ namespace {
 constexpr std::size_t kSignatureBytes = 8;
 /// Deflate cannot shrink data by more than this, so a file of n bytes holds no image of 1032 n bytes.
 constexpr std::uint64_t kMaxCompression = 1032;
+/// An image may have so many bytes, which become four times as many as f32.
+constexpr std::uint64_t kMaxImageBytes = std::uint64_t{1} << 28;
+/// Room for an image that does not compress, and for the chunks beside it.
+constexpr std::uint64_t kMaxFileBytes = 2 * kMaxImageBytes;
 
 [[noreturn]] void fail_png(const std::string& path, std::string_view what) {
   throw Error(ErrorCode::kBadFile, fmt::format("{}: {}", path, what));
@@ -94,6 +98,8 @@ class PngReader {
   std::int64_t height() const { return png_get_image_height(png_, info_); }
   std::int64_t width() const { return png_get_image_width(png_, info_); }
   std::size_t row_bytes() const { return png_get_rowbytes(png_, info_); }
+  /// Neither factor exceeds 35 bits: a PNG has sides of up to 31.
+  std::uint64_t image_bytes() const { return std::uint64_t{row_bytes()} * png_get_image_height(png_, info_); }
   std::string message() const { return state_.message.data(); }
 
  private:
@@ -114,13 +120,15 @@ Pixels read_pixels(std::span<const std::byte> file, const std::string& path) {
   PngReader reader(file);
   if (!reader.read_header()) fail_png(path, reader.message());
   if (reader.bit_depth() == 16) fail_png(path, "16-bit PNG is not supported, convert it to 8 bits");
-  const std::uint64_t raw_bytes =
-      std::uint64_t{reader.row_bytes()} * static_cast<std::uint64_t>(reader.height());
-  if (raw_bytes / kMaxCompression > file.size()) {
+  if (reader.image_bytes() / kMaxCompression > file.size()) {
     fail_png(path, fmt::format("{} x {} pixels cannot be in a file of {} bytes", reader.width(),
                                reader.height(), file.size()));
   }
   if (!reader.expand()) fail_png(path, reader.message());
+  if (reader.image_bytes() > kMaxImageBytes) {
+    fail_png(path, fmt::format("{} x {} pixels of {} channels are too large, {} bytes are allowed",
+                               reader.width(), reader.height(), reader.channels(), kMaxImageBytes));
+  }
   Pixels pixels{{}, reader.channels(), reader.height(), reader.width()};
   pixels.bytes.resize(reader.row_bytes() * static_cast<std::size_t>(pixels.height));
   std::vector<png_bytep> rows(static_cast<std::size_t>(pixels.height));
@@ -151,11 +159,18 @@ std::vector<png_byte> interleave(const Tensor& tensor) {
 
 }  // namespace
 
-Tensor decode_png(std::span<const std::byte> file, const std::string& path) {
-  if (file.size() < kSignatureBytes ||
-      png_sig_cmp(reinterpret_cast<png_const_bytep>(file.data()), 0, kSignatureBytes) != 0) {
+void check_png_start(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path) {
+  if (start.size() < kSignatureBytes ||
+      png_sig_cmp(reinterpret_cast<png_const_bytep>(start.data()), 0, kSignatureBytes) != 0) {
     fail_png(path, "not a PNG file");
   }
+  if (file_bytes > kMaxFileBytes) {
+    fail_png(path, fmt::format("a PNG of {} bytes is too large, {} are allowed", file_bytes, kMaxFileBytes));
+  }
+}
+
+Tensor decode_png(std::span<const std::byte> file, const std::string& path) {
+  check_png_start(file, file.size(), path);
   const Pixels pixels = read_pixels(file, path);
   Tensor tensor(DType::u8, {pixels.channels, pixels.height, pixels.width});
   const std::int64_t plane = pixels.height * pixels.width;

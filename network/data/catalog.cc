@@ -33,8 +33,7 @@ const std::vector<Entry>& catalog() {
        {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
         "Ankle boot"},
        "Install it with `apt-get install dataset-fashion-mnist`, or give the folder of its four IDX files "
-       "with "
-       "--data-dir DIR."},
+       "with --data-dir DIR."},
       {"mnist",
        "train-images-idx3-ubyte",
        {"", "MNIST/raw"},
@@ -45,8 +44,8 @@ const std::vector<Entry>& catalog() {
        "data_batch_1.bin",
        {"", "cifar-10-batches-bin"},
        {},
-       "Unpack the binary version of CIFAR-10 (cifar-10-binary.tar.gz) and give its folder with --data-dir "
-       "DIR."},
+       "Unpack the binary version of CIFAR-10 (cifar-10-binary.tar.gz) and give its folder with "
+       "--data-dir DIR."},
   };
   return entries;
 }
@@ -172,8 +171,7 @@ Dataset load_dataset(const std::string& name, const fs::path& data_dir, std::int
   if (location.subset) {
     dataset.notice = fmt::format(
         "Note: the full Fashion-MNIST is not installed; using the small subset of {} training and {} "
-        "validation "
-        "images that comes with cenote. {}",
+        "validation images that comes with cenote. {}",
         train.count, validation.count, entry->advice);
   }
   if (limit > 0) {

@@ -15,7 +15,7 @@ namespace cenote::network {
 namespace {
 
 constexpr std::int64_t kMaxBytes = std::int64_t{1} << 31;
-constexpr std::int64_t kMaxSide = 4096;
+constexpr std::int64_t kMaxSide = 512;
 constexpr std::size_t kChunk = std::size_t{1} << 22;
 
 class GzipReader {

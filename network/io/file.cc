@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -59,6 +60,33 @@ class TemporaryFile {
   bool renamed_ = false;
 };
 
+class OpenFile {
+ public:
+  explicit OpenFile(int descriptor) : descriptor_(descriptor) {}
+  ~OpenFile() { close(descriptor_); }
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+
+ private:
+  int descriptor_;
+};
+
+std::string read_and_close(int descriptor, std::uint64_t count, const std::filesystem::path& path) {
+  const OpenFile closer(descriptor);
+  std::string bytes(count, '\0');
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t got = read(descriptor, bytes.data() + done, bytes.size() - done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) {
+      fail(ErrorCode::kIo, "cannot read {}: {}", path.string(),
+           got < 0 ? errno_text(errno) : "it became shorter while it was read");
+    }
+    done += static_cast<std::size_t>(got);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 void write_file_atomically(const std::filesystem::path& path, const std::vector<std::string_view>& parts) {
@@ -99,20 +127,12 @@ std::string read_file(const std::filesystem::path& path, std::uint64_t limit) {
     close(descriptor);
     fail(ErrorCode::kBadFile, "{} has {} bytes, more than the {} allowed", path.string(), size, limit);
   }
-  std::string bytes(size, '\0');
-  std::size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t got = read(descriptor, bytes.data() + done, bytes.size() - done);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) {
-      const std::string reason = got < 0 ? errno_text(errno) : "it became shorter while it was read";
-      close(descriptor);
-      fail(ErrorCode::kIo, "cannot read {}: {}", path.string(), reason);
-    }
-    done += static_cast<std::size_t>(got);
-  }
-  close(descriptor);
-  return bytes;
+  return read_and_close(descriptor, size, path);
+}
+
+std::string read_file_start(const std::filesystem::path& path, std::uint64_t count, std::uint64_t& size) {
+  const int descriptor = open_regular_file(path, size);
+  return read_and_close(descriptor, std::min(count, size), path);
 }
 
 void create_folder(const std::filesystem::path& path) {

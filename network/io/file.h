@@ -17,6 +17,10 @@ void write_file_atomically(const std::filesystem::path& path, const std::vector<
 /// bytes, kIo when reading fails.
 std::string read_file(const std::filesystem::path& path, std::uint64_t limit);
 
+/// The first `count` bytes, or all when there are fewer; `size` gets the length of the whole file. Throws
+/// Error like read_file.
+std::string read_file_start(const std::filesystem::path& path, std::uint64_t count, std::uint64_t& size);
+
 /// Opens a regular file for reading and returns its descriptor, which the caller closes; `size` gets its
 /// length. Throws Error like read_file.
 int open_regular_file(const std::filesystem::path& path, std::uint64_t& size);

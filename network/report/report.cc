@@ -68,8 +68,7 @@ std::string layers_section(const Report& report) {
   rows.push_back({"total", "", ""});
   for (std::string& text : counts(total_cost(report.layers))) rows.back().push_back(std::move(text));
   return "<h2>Layers</h2>\n<p>For one image. A multiply-add is one product added to a sum; the last column "
-         "counts the "
-         "additions of averages and the comparisons of maxima and ReLUs.</p>\n" +
+         "counts the additions of averages and the comparisons of maxima and ReLUs.</p>\n" +
          html_table({"layer", "kind", "output", "parameters", "multiply-adds", "other operations"}, rows, 3);
 }
 

@@ -101,20 +101,6 @@ Checkpoint parse(std::string_view bytes) {
   }
 }
 
-/// "...; the previous checkpoint PATH is good (...)", empty when there is none.
-std::string advice_about_previous(const fs::path& damaged) {
-  const fs::path previous = previous_checkpoint_path(damaged.parent_path());
-  if (previous == damaged) return "";
-  try {
-    const Checkpoint good = parse(read_file(previous, kMaxFileSize));
-    return fmt::format(
-        "; the previous checkpoint is good (epoch {}, batch {}): continue from it with --resume {}",
-        good.epoch + 1, good.batch, previous.string());
-  } catch (const Error&) {
-    return "";
-  }
-}
-
 /// Keeps the current file under the older name without a moment in which checkpoint.pt is missing.
 void keep_as_previous(const fs::path& current, const fs::path& previous) {
   const fs::path link = previous.string() + ".new";
@@ -175,6 +161,19 @@ Checkpoint read_checkpoint(const fs::path& path) {
   const char* state = fs::exists(path, ignored) ? "is damaged" : "is missing";
   fail(ErrorCode::kBadFile, "[train] checkpoint {} {}: {}{}", path.string(), state, reason,
        advice_about_previous(path));
+}
+
+std::string advice_about_previous(const fs::path& damaged) {
+  const fs::path previous = previous_checkpoint_path(damaged.parent_path());
+  if (previous == damaged) return "";
+  try {
+    const Checkpoint good = parse(read_file(previous, kMaxFileSize));
+    return fmt::format(
+        "; the previous checkpoint is good (epoch {}, batch {}): continue from it with --resume {}",
+        good.epoch + 1, good.batch, previous.string());
+  } catch (const Error&) {
+    return "";
+  }
 }
 
 }  // namespace cenote::network

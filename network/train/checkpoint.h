@@ -4,6 +4,9 @@
 // the JSON part, u64 size of the torch archive, the JSON part (settings, position, sums, history), the
 // archive (models, optimisers, random generator). A folder keeps two: checkpoint.pt and, one write older,
 // checkpoint.prev.pt.
+//
+// The checksum finds damage, not intent: the archive is one of torch, which may carry code, so a checkpoint
+// must come from a source that is trusted.
 #pragma once
 
 #include <array>
@@ -37,5 +40,9 @@ void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& che
 /// Throws Error (kBadFile) when the file is missing, foreign, truncated or damaged; the text names the
 /// previous checkpoint of the folder if that one is good.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
+
+/// For the end of an error text: "; the previous checkpoint is good (...): continue from it with --resume
+/// PATH", or empty when the folder of `path` has none or it is `path` itself.
+std::string advice_about_previous(const std::filesystem::path& path);
 
 }  // namespace cenote::network

@@ -23,6 +23,20 @@ Learner::Learner(const NetworkSpec& spec, Engine engine, double lr)
     : network_(build_network(spec, engine)),
       optimiser_(network_->parameters(), torch::optim::AdamOptions(lr)) {}
 
+void require_restored(const torch::Tensor& tensor, const torch::Tensor& like, const char* what) {
+  if (!tensor.defined() || !tensor.device().is_cpu() || tensor.layout() != torch::kStrided ||
+      tensor.scalar_type() != like.scalar_type() || tensor.sizes() != like.sizes() ||
+      !tensor.is_non_overlapping_and_dense()) {
+    fail(ErrorCode::kBadFile, "it belongs to another network: {} has another type or shape", what);
+  }
+  // torch believes the offset that stands in the file.
+  const auto elements = static_cast<std::int64_t>(tensor.storage().nbytes() / tensor.element_size());
+  const std::int64_t offset = tensor.storage_offset();
+  if (offset < 0 || offset > elements || tensor.numel() > elements - offset) {
+    fail(ErrorCode::kBadFile, "{} lies outside the data", what);
+  }
+}
+
 void Learner::copy_weights(const Learner& other) {
   const torch::NoGradGuard no_grad;
   const auto from = other.network_->named_parameters();
@@ -88,16 +102,32 @@ void Learner::load(torch::serialize::InputArchive& archive) {
   torch::serialize::InputArchive network, optimiser;
   archive.read("network", network);
   archive.read("optimiser", optimiser);
-  std::vector<std::vector<std::int64_t>> shapes;
-  for (const torch::Tensor& parameter : network_->parameters()) shapes.push_back(parameter.sizes().vec());
+  std::vector<torch::Tensor> own;
+  for (const torch::Tensor& parameter : network_->parameters()) own.push_back(parameter.detach());
   network_->load(network);
   std::size_t i = 0;
   for (const torch::Tensor& parameter : network_->parameters()) {
-    if (parameter.sizes() != shapes[i++] || parameter.scalar_type() != torch::kFloat) {
-      fail(ErrorCode::kBadFile, "[train] the checkpoint holds weights of another network");
-    }
+    require_restored(parameter, own[i++], "a weight");
   }
-  optimiser_.load(optimiser);
+  load_optimiser(optimiser);
+}
+
+void Learner::load_optimiser(torch::serialize::InputArchive& archive) {
+  const auto options = [this]() -> const torch::optim::AdamOptions& {
+    return static_cast<const torch::optim::AdamOptions&>(optimiser_.param_groups().at(0).options());
+  };
+  const torch::optim::AdamOptions own = options();
+  optimiser_.load(archive);
+  if (!(options() == own)) fail(ErrorCode::kBadFile, "it holds another optimiser");
+  for (const torch::Tensor& parameter : network_->parameters()) {
+    const auto found = optimiser_.state().find(parameter.unsafeGetTensorImpl());
+    if (found == optimiser_.state().end()) continue;  // saved before the first step
+    if (found->second == nullptr) fail(ErrorCode::kBadFile, "its optimiser names a weight twice");
+    const auto& state = static_cast<const torch::optim::AdamParamState&>(*found->second);
+    if (state.step() < 0) fail(ErrorCode::kBadFile, "its optimiser has done {} steps", state.step());
+    require_restored(state.exp_avg(), parameter, "a mean of the optimiser");
+    require_restored(state.exp_avg_sq(), parameter, "a variance of the optimiser");
+  }
 }
 
 }  // namespace cenote::network

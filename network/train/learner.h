@@ -23,6 +23,10 @@ struct Evaluation {
   bool complete = true;  // false: `stop` said so
 };
 
+/// Throws Error (kBadFile) unless `tensor`, from an archive, has type and shape of `like` and lies inside its
+/// storage. `what` names it.
+void require_restored(const torch::Tensor& tensor, const torch::Tensor& like, const char* what);
+
 class Learner {
  public:
   Learner(const NetworkSpec& spec, Engine engine, double lr);
@@ -41,13 +45,16 @@ class Learner {
   std::vector<std::int64_t> predict(const Images& images, std::span<const std::int64_t> indices);
 
   void save(torch::serialize::OutputArchive& archive) const;
-  /// Throws c10::Error for an archive of another network, Error (kBadFile) for weights of other shapes.
+  /// Throws Error (kBadFile) for weights or an optimiser of another network, c10::Error for an archive that
+  /// is malformed. The learner is then of no more use.
   void load(torch::serialize::InputArchive& archive);
 
   const torch::nn::Sequential& network() const { return network_; }
   const torch::optim::Adam& optimiser() const { return optimiser_; }
 
  private:
+  void load_optimiser(torch::serialize::InputArchive& archive);
+
   torch::nn::Sequential network_;
   torch::optim::Adam optimiser_;
 };

@@ -4,12 +4,14 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
+#include <cenote/torch/ops.h>
 #include <torch/serialize.h>
 #include <torch/version.h>
 
 #include <algorithm>
 #include <numeric>
 #include <sstream>
+#include <stdexcept>
 
 #include "cenote/runtime.h"
 #include "network/error_text.h"
@@ -47,7 +49,9 @@ class Run {
   bool finish_epoch();
   void print_epoch(const EpochMetrics& metrics);
   void save();
-  void restore(const std::string& archive);
+  void restore(const TrainStart& start);
+  void check_start(const TrainStart& start) const;
+  void load_archive();
   void write_report();
   std::vector<Example> examples();
   std::vector<std::pair<std::string, std::string>> setting_rows() const;
@@ -93,18 +97,8 @@ Run::Run(const TrainSettings& settings, const Dataset& dataset, const fs::path& 
     learners_[1].copy_weights(learners_[0]);
   }
   state_.data_fingerprint = fingerprint(dataset_);
-  if (start) {
-    if (start->checkpoint.data_fingerprint != state_.data_fingerprint) {
-      fail(ErrorCode::kInvalidArgument,
-           "[train] the images in {} are not those that the run was started with", dataset_.folder);
-    }
-    state_ = start->checkpoint;
-    restore(state_.archive);
-    current_is_good_ = start->is_current;
-  }
+  if (start) restore(*start);
   state_.settings = settings_;
-  if (state_.batch > batches_)
-    fail(ErrorCode::kBadFile, "[train] the checkpoint is beyond the end of its epoch");
 }
 
 template <class... Args>
@@ -223,26 +217,56 @@ void Run::save() {
   current_is_good_ = true;
 }
 
-void Run::restore(const std::string& bytes) {
-  try {
-    torch::serialize::InputArchive archive;
-    archive.load_from(bytes.data(), bytes.size());
-    for (std::size_t i = 0; i < learners_.size(); ++i) {
-      torch::serialize::InputArchive part;
-      archive.read(fmt::format("learner{}", i), part);
-      learners_[i].load(part);
-    }
-    torch::Tensor generator;
-    archive.read("generator", generator);
-    at::Generator(at::detail::getDefaultCPUGenerator()).set_state(generator);
-  } catch (const Error&) {
-    throw;
-  } catch (const c10::Error& error) {  // its what() carries a stack trace
-    fail(ErrorCode::kBadFile, "[train] torch cannot read the checkpoint: {}",
-         std::string(error.what_without_backtrace()));
-  } catch (const std::exception& error) {
-    fail(ErrorCode::kBadFile, "[train] torch cannot read the checkpoint: {}", error.what());
+void Run::check_start(const TrainStart& start) const {
+  const Checkpoint& checkpoint = start.checkpoint;
+  if (checkpoint.data_fingerprint != state_.data_fingerprint) {
+    fail(ErrorCode::kInvalidArgument,
+         "[train] the images in {} are not those that the run of checkpoint {} was started with",
+         dataset_.folder, start.file.string());
   }
+  if (checkpoint.batch > batches_) {
+    fail(ErrorCode::kBadFile, "[train] checkpoint {} is beyond the end of its epoch{}", start.file.string(),
+         advice_about_previous(start.file));
+  }
+  const std::int64_t begun = checkpoint.epoch + (checkpoint.batch > 0 ? 1 : 0);
+  if (settings_.epochs < begun) {
+    fail(ErrorCode::kInvalidArgument, "[train] --epochs {} is less than the {} that checkpoint {} has begun",
+         settings_.epochs, begun, start.file.string());
+  }
+}
+
+void Run::restore(const TrainStart& start) {
+  check_start(start);
+  state_ = start.checkpoint;
+  std::string reason;
+  try {
+    load_archive();
+    current_is_good_ = start.file.filename() == checkpoint_path(folder_).filename();
+    return;
+  } catch (const c10::Error& error) {  // its what() carries a stack trace
+    reason = fmt::format("torch cannot read it: {}", error.what_without_backtrace());
+  } catch (const Error& error) {
+    reason = error.what();
+  } catch (const std::exception& error) {
+    reason = fmt::format("torch cannot read it: {}", error.what());
+  }
+  fail(ErrorCode::kBadFile, "[train] checkpoint {} cannot be continued: {}{}", start.file.string(), reason,
+       advice_about_previous(start.file));
+}
+
+void Run::load_archive() {
+  torch::serialize::InputArchive archive;
+  archive.load_from(state_.archive.data(), state_.archive.size());
+  for (std::size_t i = 0; i < learners_.size(); ++i) {
+    torch::serialize::InputArchive part;
+    archive.read(fmt::format("learner{}", i), part);
+    learners_[i].load(part);
+  }
+  torch::Tensor generator;
+  archive.read("generator", generator);
+  const at::Generator own = at::detail::getDefaultCPUGenerator();
+  require_restored(generator, own.get_state(), "the random generator");
+  at::Generator(own).set_state(generator);
 }
 
 void Run::write_report() {
@@ -290,14 +314,21 @@ std::vector<std::pair<std::string, std::string>> Run::setting_rows() const {
           {"threads", fmt::format("{}", s.threads)},
           {"baseline", s.baseline.empty() ? "none" : s.baseline},
           {"cenote", fmt::format("{}, CPU target {}", version(), cpu_target())},
-          {"torch", TORCH_VERSION}};
+          {"torch", torch_version()}};
 }
 
 }  // namespace
 
+std::string torch_version() { return TORCH_VERSION; }
+
 TrainOutcome train(const TrainSettings& settings, const Dataset& dataset, const fs::path& folder,
                    const std::optional<TrainStart>& start, const TrainConsole& console) {
-  return Run(settings, dataset, folder, start, console).run();
+  torch_ops::use_torch_threads();
+  try {
+    return Run(settings, dataset, folder, start, console).run();
+  } catch (const c10::Error& error) {  // its what() carries a stack trace
+    throw std::runtime_error(fmt::format("[train] torch failed: {}", error.what_without_backtrace()));
+  }
 }
 
 }  // namespace cenote::network

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "network/data/dataset.h"
@@ -21,10 +22,10 @@ struct TrainConsole {
   std::function<int()> stop_signal;
 };
 
-/// Where a run goes on: a checkpoint that was read, and whether it is checkpoint.pt of the folder.
+/// Where a run goes on: a checkpoint that was read, and the file that it came from.
 struct TrainStart {
   Checkpoint checkpoint;
-  bool is_current = true;
+  std::filesystem::path file;
 };
 
 struct TrainOutcome {
@@ -36,8 +37,11 @@ struct TrainOutcome {
 /// after each: checkpoint first, then metrics.csv, curves.svg and index.html. The result depends on settings
 /// (threads among them) and data only, not on how often the run was stopped and continued. `dataset` is what
 /// load_dataset gives for the settings. Throws Error on bad settings, on a damaged or foreign checkpoint, and
-/// when a file cannot be written.
+/// when a file cannot be written; std::runtime_error when torch fails, on lack of memory for example.
 TrainOutcome train(const TrainSettings& settings, const Dataset& dataset, const std::filesystem::path& folder,
                    const std::optional<TrainStart>& start, const TrainConsole& console);
+
+/// Of libtorch.
+std::string torch_version();
 
 }  // namespace cenote::network

@@ -54,7 +54,7 @@ void ForEachNarrowWindow(const ConstTensor5& x, const Tensor5& y, const Axes& ax
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     InputRows<T> rows;
     PhaseBuffer<T> buffer;
-    buffer.reserve(w.in(), false, 0);
+    buffer.reserve(w.in(), false, 0, 0);
     const Tile tile{0, w.out(), w.in(), 0, 0, w.in()};
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
@@ -88,8 +88,8 @@ void NarrowMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5
     InputRows<T> rows;
     PhaseBuffer<T> values;
     PhaseBuffer<Key> keys;
-    values.reserve(w.in(), false, 0);
-    keys.reserve(w.in(), false, 0);
+    values.reserve(w.in(), false, 0, 0);
+    keys.reserve(w.in(), false, 0, 0);
     std::vector<Key> chosen(static_cast<std::size_t>(w.out()));
     const Tile tile{0, w.out(), w.in(), 0, 0, w.in()};
     Cursor at(units, begin);

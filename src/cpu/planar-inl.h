@@ -60,17 +60,21 @@ class PhaseBuffer {
  public:
   static constexpr std::int64_t kSlack = 4 * HWY_MAX_BYTES / static_cast<std::int64_t>(sizeof(T));
 
-  /// `split`: even and odd positions apart.
-  void reserve(std::int64_t length, bool split, std::int64_t gather_slack) {
+  /// `split`: even and odd positions apart. Whole vectors are stored from position `lead` on, so those
+  /// places are aligned.
+  void reserve(std::int64_t length, bool split, std::int64_t lead, std::int64_t gather_slack) {
+    constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
     split_ = split ? 1 : 0;
-    pitch_ = (length >> split_) + 1 + kSlack + gather_slack;
+    pitch_ = ((length >> split_) + 1 + kSlack + gather_slack + 2 * kLine) / kLine * kLine;
     T* const data = data_.resize(static_cast<std::size_t>(pitch_ << split_));
     std::fill(data, data + (pitch_ << split_), T{0});  // what whole vectors may read beyond the end
+    for (int phase = 0; phase <= split_; ++phase) {
+      const std::int64_t first_stored = (lead + ((lead ^ phase) & split_)) >> split_;
+      begin_[phase] = data + phase * pitch_ + (kLine - first_stored % kLine) % kLine;
+    }
   }
   bool split() const { return split_ != 0; }
-  T* at(std::int64_t position) const {
-    return data_.get() + (position & split_) * pitch_ + (position >> split_);
-  }
+  T* at(std::int64_t position) const { return begin_[position & split_] + (position >> split_); }
   /// Positions begin .. end - 1.
   void fill(std::int64_t begin, std::int64_t end, T value) const {
     for (std::int64_t position = begin; position < end; ++position) *at(position) = value;
@@ -78,6 +82,7 @@ class PhaseBuffer {
 
  private:
   Scratch<T> data_;
+  T* begin_[2] = {};
   std::int64_t pitch_ = 0;
   int split_ = 0;
 };
@@ -326,7 +331,8 @@ void ForEachReducedRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes
     std::array<TapSources<T>, kRowBatch> sources;
     const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
     for (std::size_t i = 0; i < kRowBatch; ++i) {
-      buffers[i].reserve(longest, w.stride() == 2, w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0);
+      buffers[i].reserve(longest, w.stride() == 2, w.padding(),
+                         w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0);
       sources[i].set(buffers[i], w);
     }
     auto state = row.thread_state();

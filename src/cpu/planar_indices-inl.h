@@ -165,8 +165,8 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5
     Scratch<Key> chosen;
     const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
     const std::int64_t gather_slack = w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0;
-    values.reserve(longest, w.stride() == 2, gather_slack);
-    keys.reserve(longest, w.stride() == 2, gather_slack);
+    values.reserve(longest, w.stride() == 2, w.padding(), gather_slack);
+    keys.reserve(longest, w.stride() == 2, w.padding(), gather_slack);
     value_sources.set(values, w);
     key_sources.set(keys, w);
     chosen.resize(static_cast<std::size_t>(per_tile + PhaseBuffer<T>::kSlack));

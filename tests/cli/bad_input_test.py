@@ -46,6 +46,14 @@ class Usage(CliTest):
         self.refuse("avg_pool2d does not read --output-size", "avg_pool2d", "--kernel", "2", "--output-size", "2")
         self.refuse("avg_pool2d has no --indices", "avg_pool2d", "--kernel", "2", "--indices", "where.npy")
 
+    def test_empty_texts(self):
+        for option in ("--kernel", "--stride", "--padding", "--dilation", "--indices"):
+            kernel = () if option == "--kernel" else ("--kernel", "2")
+            self.refuse(f"{option} must not be empty", "max_pool2d", *kernel, option, "")
+        self.refuse("--divisor-override must not be empty", "avg_pool2d", "--kernel", "2", "--divisor-override", "")
+        self.refuse("--output-size must not be empty", "adaptive_avg_pool2d", "--output-size", "")
+        self.refuse("out must not be empty", "max_pool2d", "--kernel", "2", out="")
+
     def test_missing_options(self):
         self.refuse("max_pool2d needs --kernel", "max_pool2d")
         self.refuse("adaptive_max_pool2d needs --output-size", "adaptive_max_pool2d")
@@ -180,6 +188,22 @@ class Files(CliTest):
     def test_png_that_claims_a_giant(self):
         header = struct.pack(">IIBBBBB", 900_000, 900_000, 8, 6, 0, 0, 0)
         self.refuse_png("cannot be in a file of", PNG_SIGNATURE + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b""))
+
+    def test_png_that_unpacks_into_a_giant(self):
+        palette = png_chunk(b"PLTE", bytes(6))
+        self.refuse_png("20000 x 20000 pixels of 3 channels are too large",
+                        png(20_000, [bytes(2500)] * 20_000, "palette", depth=1, extra=palette))
+        self.refuse_png("17000 x 17000 pixels of 1 channels are too large",
+                        png(17_000, [bytes(2125)] * 17_000, depth=1))
+
+    def test_giant_files_are_not_read(self):
+        header = npy_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2)}")
+        cases = (("x.npy", b"", "not a NumPy file"), ("x.npy", header, "needs 8 bytes of data, the file holds"),
+                 ("x.png", b"", "not a PNG file"), ("x.png", png(1, [[1]]), "is too large"))
+        for name, start, text in cases:
+            self.write(name, start)
+            os.truncate(self.path(name), 2**40)  # sparse; more than any memory
+            self.expect_failure(2, text, "pool", "max_pool1d", name, "y.npy", "--kernel", "1")
 
     def test_input_that_is_no_file(self):
         os.mkdir(self.path("folder.npy"))

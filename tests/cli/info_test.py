@@ -1,8 +1,10 @@
 """`cenote info`, the help texts, the version and `cenote train` in a build without torch."""
 import json
+import os
+import subprocess
 import unittest
 
-from support import CliTest
+from support import CENOTE, CliTest, npy
 
 COMMANDS = ("info", "pool", "train")
 
@@ -30,6 +32,27 @@ class Info(CliTest):
     def test_threads_follow_the_environment(self):
         info = json.loads(self.expect_fine("info", "--json", env={"CENOTE_NUM_THREADS": "1"}))
         self.assertEqual(info["threads"], 1)
+
+    def test_pool_runs_on_that_many_threads(self):
+        if not json.loads(self.expect_fine("info", "--json"))["openmp"]:
+            self.skipTest("a build without OpenMP has one thread")
+        self.write("x.npy", npy((1, 64, 256, 256), bytes(2**22), "|u1"))
+        for count in (1, 3):
+            self.assertEqual(self.most_threads(count), count)
+
+    def most_threads(self, count):
+        """The most threads that the program was seen to have while it pooled."""
+        env = {**os.environ, "CENOTE_NUM_THREADS": str(count), "OMP_NUM_THREADS": "2"}
+        process = subprocess.Popen([CENOTE, "pool", "max_pool2d", "x.npy", "y.npy", "--kernel", "31", "--stride", "1"],
+                                   cwd=self.folder, env=env, stdout=subprocess.DEVNULL)
+        most = 0
+        while process.poll() is None:
+            try:
+                most = max(most, len(os.listdir(f"/proc/{process.pid}/task")))
+            except FileNotFoundError:  # it has just ended
+                break
+        self.assertEqual(process.wait(timeout=120), 0)
+        return most
 
     def test_ops(self):
         rows = json.loads(self.expect_fine("info", "--ops", "--json"))

@@ -82,7 +82,8 @@ TEST_F(Idx, RejectsForeignFiles) {
 TEST_F(Idx, RejectsHeadersThatLie) {
   expect_bad(idx_bytes({0, 28, 28}, ""), {"out of range"});
   expect_bad(idx_bytes({1, 1u << 20, 1}, ""), {"out of range"});
-  expect_bad(idx_bytes({0xffffffff, 4096, 4096}, ""), {"out of range"});
+  expect_bad(idx_bytes({0xffffffff, 512, 512}, ""), {"out of range"});
+  expect_bad(idx_bytes({1, 1, 513}, ""), {"size 513 of dimension 2 is out of range (1 to 512"});
   expect_bad(idx_bytes({1u << 20, 28, 28}, "few"), {"truncated"});
 }
 

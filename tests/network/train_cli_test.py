@@ -1,4 +1,5 @@
 """`cenote train` from outside: options, exit codes, Ctrl-C and continuing."""
+import json
 import os
 import pathlib
 import pty
@@ -55,11 +56,17 @@ class Train(unittest.TestCase):
             self.assertRegex(result.stdout, EPOCH_LINE)
         self.assertRegex(result.stdout, r"Speed: \d+ images/s with cenote, \d+ images/s in plain torch")
 
+    def test_info_names_the_torch(self):
+        info = subprocess.run([CENOTE, "info", "--json"], capture_output=True, text=True, timeout=60)
+        self.assertRegex(json.loads(info.stdout)["torch"], r"^\d+\.\d+")
+
     def test_bad_usage(self):
         self.expect_failure(2, "unknown data set 'imagenet'; known are", "--data", "imagenet")
         self.expect_failure(2, "--batch-size must be from 1", *SMALL, "--batch-size", "0")
         self.expect_failure(2, "--lr must be a positive number", *SMALL, "--lr", "-1")
         self.expect_failure(2, "--head", *SMALL, "--head", "none")
+        self.expect_failure(2, "--out must not be empty", *SMALL, "--out", "")
+        self.expect_failure(2, "--data-dir must not be empty", "--data-dir", "")
         self.expect_failure(2, "no such run folder", "--resume", "nowhere")
         self.expect_failure(2, "--resume needs the folder", "--resume")
         self.expect_failure(2, "no file data_batch_1.bin", "--data", "cifar10", "--data-dir", ".")
@@ -93,6 +100,11 @@ class Train(unittest.TestCase):
         self.assertIn("Epoch [1/1]", result.stdout)
         again = self.train("--resume", out, "--epochs", "1")
         self.assertEqual(again.returncode, 0, "nothing left to do is fine")
+
+    def test_fewer_epochs_than_done(self):
+        self.assertEqual(self.train("--data-dir", SUBSET, "--limit", "64", "--out", "run").returncode, 0)
+        self.expect_failure(2, "--epochs 1 is less than the 2 that checkpoint run/checkpoint.pt has begun",
+                            "--resume", "run", "--epochs", "1")
 
     def test_damaged_checkpoint(self):
         self.assertEqual(self.train("--data-dir", SUBSET, "--limit", "64", "--out", "run").returncode, 0)

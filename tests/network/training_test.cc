@@ -4,8 +4,11 @@
 #include <torch/serialize.h>
 
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <numeric>
 #include <set>
+#include <sstream>
 
 #include "files.h"
 #include "network/data/catalog.h"
@@ -39,7 +42,7 @@ TrainConsole stop_after(int count) {
 }
 
 TrainStart start_of(const std::filesystem::path& folder) {
-  return {read_checkpoint(checkpoint_path(folder)), true};
+  return {read_checkpoint(checkpoint_path(folder)), checkpoint_path(folder)};
 }
 
 /// The learners of a checkpoint, rebuilt from it.
@@ -211,13 +214,83 @@ TEST(Training, RejectsOtherDataAndOtherNetworks) {
     train(start.checkpoint.settings, dataset, folder.path(), start, {});
   };
   cenote_test::expect_invalid([&] { resume(changed, start_of(folder.path())); },
-                              {"not those that the run was started"});
+                              {"not those that the run of checkpoint", "checkpoint.pt was started with"});
   TrainStart flatten = start_of(folder.path());
   flatten.checkpoint.settings.head = "flatten";
-  cenote_test::expect_error([&] { resume(subset(), flatten); }, ErrorCode::kBadFile, {"another network"});
+  cenote_test::expect_error([&] { resume(subset(), flatten); }, ErrorCode::kBadFile,
+                            {"checkpoint.pt cannot be continued", "another network"});
   TrainStart garbage = start_of(folder.path());
   garbage.checkpoint.archive = "not what torch writes";
   cenote_test::expect_error([&] { resume(subset(), garbage); }, ErrorCode::kBadFile, {"torch cannot read"});
+}
+
+/// The archive of a checkpoint after `forge` has changed weights and state of its learner.
+std::string forged_archive(const Checkpoint& checkpoint,
+                           const std::function<void(torch::nn::Sequential&, torch::optim::Adam&)>& forge) {
+  std::vector<Learner> learners = learners_of(checkpoint);
+  torch::nn::Sequential network = learners[0].network();
+  torch::optim::Adam optimiser(network->parameters(), torch::optim::AdamOptions(checkpoint.settings.lr));
+  for (const torch::Tensor& parameter : network->parameters()) {
+    auto state = std::make_unique<torch::optim::AdamParamState>();
+    state->step(1).exp_avg(torch::zeros_like(parameter)).exp_avg_sq(torch::ones_like(parameter));
+    optimiser.state()[parameter.unsafeGetTensorImpl()] = std::move(state);
+  }
+  forge(network, optimiser);
+  torch::serialize::OutputArchive archive, learner, weights, adam;
+  network->save(weights);
+  optimiser.save(adam);
+  learner.write("network", weights);
+  learner.write("optimiser", adam);
+  archive.write("learner0", learner);
+  archive.write("generator", torch::zeros({3}, torch::kByte));
+  std::ostringstream bytes;
+  archive.save_to(bytes);
+  return std::move(bytes).str();
+}
+
+TEST(Training, RejectsForgedArchives) {
+  const TemporaryFolder folder;
+  train(small_settings(), subset(), folder.path(), {}, stop_after(2));
+  using Forge = std::function<void(torch::nn::Sequential&, torch::optim::Adam&)>;
+  const auto expect_refused = [&](const Forge& forge, const char* fragment) {
+    TrainStart start = start_of(folder.path());
+    start.checkpoint.archive = forged_archive(start.checkpoint, forge);
+    cenote_test::expect_error([&] { train(small_settings(), subset(), folder.path(), start, {}); },
+                              ErrorCode::kBadFile, {"checkpoint.pt cannot be continued", fragment});
+  };
+  const auto state_of = [](torch::nn::Sequential& network, torch::optim::Adam& adam) -> auto& {
+    auto& state = adam.state().at(network->parameters().front().unsafeGetTensorImpl());
+    return static_cast<torch::optim::AdamParamState&>(*state);
+  };
+  expect_refused([](auto&, auto&) {}, "the random generator");  // all else is right
+  expect_refused([](auto& network, auto&) { network->parameters().front().set_data(torch::zeros({3})); },
+                 "a weight");
+  expect_refused([](auto& network, auto&) { network->to(torch::kDouble); }, "");
+  expect_refused([&](auto& net, auto& adam) { state_of(net, adam).exp_avg(torch::zeros({3})); }, "a mean");
+  expect_refused([&](auto& net, auto& adam) { state_of(net, adam).exp_avg_sq(torch::zeros({})); },
+                 "a variance");
+  expect_refused([&](auto& net, auto& adam) { state_of(net, adam).step(-1); }, "-1 steps");
+  expect_refused(
+      [](auto&, auto& adam) {
+        static_cast<torch::optim::AdamOptions&>(adam.param_groups()[0].options()).amsgrad(true);
+      },
+      "another optimiser");
+}
+
+TEST(Restored, LiesInsideItsStorage) {
+  const torch::Tensor like = torch::zeros({2, 3});
+  EXPECT_NO_THROW(require_restored(torch::ones({2, 3}), like, "it"));
+  EXPECT_NO_THROW(require_restored(torch::ones({9}).narrow(0, 3, 6).view({2, 3}), like, "it"));
+  const auto refuse = [&](const torch::Tensor& tensor, const char* fragment) {
+    cenote_test::expect_error([&] { require_restored(tensor, like, "it"); }, ErrorCode::kBadFile, {fragment});
+  };
+  refuse(torch::Tensor(), "another type or shape");
+  refuse(torch::ones({3, 2}), "another type or shape");
+  refuse(torch::ones({2, 3}, torch::kDouble), "another type or shape");
+  refuse(torch::ones({1}).expand({2, 3}), "another type or shape");
+  torch::Tensor outside = torch::ones({6});
+  outside.unsafeGetTensorImpl()->set_sizes_and_strides(c10::IntArrayRef({2, 3}), c10::IntArrayRef({3, 1}), 1);
+  refuse(outside, "lies outside");
 }
 
 TEST(Training, SaysWhenTheLossIsLost) {
