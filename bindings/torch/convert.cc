@@ -4,7 +4,12 @@
 #include <ATen/ops/empty_strided.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 namespace cenote::torch_ops {
 
@@ -20,6 +25,20 @@ Dims concrete(c10::SymIntArrayRef values) {
                              const char* allowed) {
   throw Error(ErrorCode::kInvalidArgument, "[" + std::string(op.name) + "] " + argument + " must be " +
                                                allowed + ", got " + c10::toString(type));
+}
+
+/// Memory this large comes fresh from the system each time; with 4 KiB pages, faulting it in takes several
+/// times as long as the pooling that fills it. Advice only: where the kernel declines, nothing changes.
+void ask_for_huge_pages([[maybe_unused]] const at::Tensor& tensor) {
+#ifdef MADV_HUGEPAGE
+  constexpr std::uintptr_t kHugePage = std::uintptr_t{2} << 20;
+  constexpr std::size_t kAlwaysFresh = std::size_t{32} << 20;  // glibc's largest threshold for mmap
+  if (!tensor.is_cpu() || tensor.nbytes() < kAlwaysFresh) return;
+  const auto address = reinterpret_cast<std::uintptr_t>(tensor.mutable_data_ptr());
+  const std::uintptr_t begin = (address + kHugePage - 1) / kHugePage * kHugePage;
+  const std::uintptr_t end = (address + tensor.nbytes()) / kHugePage * kHugePage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
 }
 
 }  // namespace
@@ -98,7 +117,10 @@ at::Tensor empty_dense(const Dims& sizes, at::ScalarType type, const at::Tensor&
                        int spatial_rank) {
   const Layout layout = channels_last ? Layout::kChannelsLast : Layout::kChannelsFirst;
   const Dims strides = dense_strides(sizes, layout, sizes.size() - spatial_rank - 1);
-  return at::empty_strided(to_array_ref(sizes), to_array_ref(strides), like.options().dtype(type));
+  at::Tensor tensor =
+      at::empty_strided(to_array_ref(sizes), to_array_ref(strides), like.options().dtype(type));
+  ask_for_huge_pages(tensor);
+  return tensor;
 }
 
 }  // namespace cenote::torch_ops

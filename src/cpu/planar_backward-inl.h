@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "cpu/planar-inl.h"
+#include "cpu/scatter-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
@@ -356,11 +357,8 @@ void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
     if (at[3] > 0 && readers.same_outputs(state.previous) && repeats_allowed &&
         state.row + 1 == row_number(grad_x, at)) {
       // Read by the same outputs as the row before: the same sums.
-      const T* const before = to - grad_x.stride[3];
       const std::int64_t columns = std::min(w.in() - tile.first * w.stride(), tile.groups * w.stride());
-      for (std::int64_t column = 0; column < columns; ++column) {
-        to[column * grad_x.stride[4]] = before[column * grad_x.stride[4]];
-      }
+      copy_row(to - grad_x.stride[3], to, grad_x.stride[4], columns);
       ++state.row;
       return;
     }

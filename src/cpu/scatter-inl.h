@@ -29,6 +29,15 @@ void fill_row(T* to, std::int64_t stride, std::int64_t count, T value) {
   for (std::int64_t i = 0; i < count; ++i) to[i * stride] = value;
 }
 
+template <class T>
+void copy_row(const T* from, T* to, std::int64_t stride, std::int64_t count) {
+  if (stride == 1) {
+    std::copy_n(from, count, to);
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) to[i * stride] = from[i * stride];
+}
+
 /// The positions of a plane lie one after another.
 inline bool dense_planes(const Tensor5& tensor) {
   const auto& size = tensor.size;
@@ -106,9 +115,9 @@ void for_each_scattered_row(const Tensor5& grad_x, const Axes& axes, const Row& 
     ReaderRows previous;
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      std::swap(readers, previous);
       readers.collect(axes, at[2], at[3]);
       const bool repeats = unit > begin && at[3] > 0 && readers.same_outputs(previous);
+      if (!repeats) previous.copy(readers);
       row(at, readers, repeats, row_of<T>(grad_x, at[0], at[1], at[2], at[3]));
     }
   });
@@ -123,8 +132,7 @@ void scatter_average(const Tensor5& grad_x, const ConstTensor5& grad_y, const Ax
   for_each_scattered_row<T>(
       grad_x, axes, [&](const Cursor& at, const ReaderRows& readers, bool repeats, T* to) {
         if (repeats) {  // read by the same outputs as the row before
-          const T* const before = to - grad_x.stride[3];
-          for (std::int64_t column = 0; column < w.in(); ++column) to[column * step] = before[column * step];
+          copy_row(to - grad_x.stride[3], to, step, w.in());
           return;
         }
         fill_row(to, step, w.in(), T{0});
