@@ -1,5 +1,5 @@
 // The pooling ops on torch tensors, for C++. Each goes through torch's dispatcher, so gradients are
-// recorded, torch.compile sees the op, and meta tensors give shapes without data. Python reaches the same
+// recorded, and meta tensors give shapes without data. Python reaches the same
 // ops as torch.ops.cenote.NAME after torch.ops.load_library.
 //
 // Names, options and semantics are those of cenote/window.h, adaptive.h and global.h. Tensors are f32 or
