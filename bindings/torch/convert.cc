@@ -1,15 +1,14 @@
 // Between torch's types and cenote's. Nothing here touches an element.
 #include "convert.h"
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/ops/empty_strided.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <string>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
+#include "large_memory.h"
 
 namespace cenote::torch_ops {
 
@@ -25,20 +24,6 @@ Dims concrete(c10::SymIntArrayRef values) {
                              const char* allowed) {
   throw Error(ErrorCode::kInvalidArgument, "[" + std::string(op.name) + "] " + argument + " must be " +
                                                allowed + ", got " + c10::toString(type));
-}
-
-/// Memory this large comes fresh from the system each time; with 4 KiB pages, faulting it in takes several
-/// times as long as the pooling that fills it. Advice only: where the kernel declines, nothing changes.
-void ask_for_huge_pages([[maybe_unused]] const at::Tensor& tensor) {
-#ifdef MADV_HUGEPAGE
-  constexpr std::uintptr_t kHugePage = std::uintptr_t{2} << 20;
-  constexpr std::size_t kAlwaysFresh = std::size_t{32} << 20;  // glibc's largest threshold for mmap
-  if (!tensor.is_cpu() || tensor.nbytes() < kAlwaysFresh) return;
-  const auto address = reinterpret_cast<std::uintptr_t>(tensor.mutable_data_ptr());
-  const std::uintptr_t begin = (address + kHugePage - 1) / kHugePage * kHugePage;
-  const std::uintptr_t end = (address + tensor.nbytes()) / kHugePage * kHugePage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
 }
 
 }  // namespace
@@ -117,10 +102,12 @@ at::Tensor empty_dense(const Dims& sizes, at::ScalarType type, const at::Tensor&
                        int spatial_rank) {
   const Layout layout = channels_last ? Layout::kChannelsLast : Layout::kChannelsFirst;
   const Dims strides = dense_strides(sizes, layout, sizes.size() - spatial_rank - 1);
-  at::Tensor tensor =
-      at::empty_strided(to_array_ref(sizes), to_array_ref(strides), like.options().dtype(type));
-  ask_for_huge_pages(tensor);
-  return tensor;
+  const std::size_t bytes = static_cast<std::size_t>(element_count(sizes)) * c10::elementSize(type);
+  if (like.is_cpu() && bytes >= kLargeBytes) {
+    return at::detail::empty_strided_generic(to_array_ref(sizes), to_array_ref(strides), large_memory(),
+                                             c10::DispatchKeySet(c10::DispatchKey::CPU), type);
+  }
+  return at::empty_strided(to_array_ref(sizes), to_array_ref(strides), like.options().dtype(type));
 }
 
 }  // namespace cenote::torch_ops

@@ -5,6 +5,7 @@
 #include "cpu/highway_targets.h"
 #include "hwy/foreach_target.h"
 // Highway wants its own header after foreach_target.h, and ours after that.
+#include <optional>
 #include <vector>
 
 #include "backend.h"
@@ -172,11 +173,7 @@ void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   if (!channels_last(grad_x, grad_y) || !unit_channels(taps)) {
     return ScatterPlanes<T, Tap>(grad_x, grad_y, taps, axes, false);
   }
-  // Few large windows: most of grad_x is zero.
-  constexpr std::int64_t kFewOutputs = 8;
-  const std::int64_t inputs = axes[0].in() * axes[1].in() * axes[2].in();
-  const std::int64_t outputs = axes[0].out() * axes[1].out() * axes[2].out();
-  if (inputs / kFewOutputs >= outputs) return ScatterChannels<T, Tap>(grad_x, grad_y, taps, axes);
+  if (few_outputs(axes)) return ScatterChannels<T, Tap>(grad_x, grad_y, taps, axes);
   return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
 }
 
@@ -204,18 +201,35 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y) {
   return scatter_average<T>(grad_x, grad_y, axes, WindowCounts{axes});
 }
 
+/// Outputs that divide the inputs evenly are windows side by side.
+std::optional<WindowAxes> side_by_side(const Array5& in, const Array5& out) {
+  WindowAxes axes;
+  for (std::size_t axis = 0; axis < axes.size(); ++axis) {
+    if (out[axis + 2] == 0 || in[axis + 2] % out[axis + 2] != 0) return std::nullopt;
+    const std::int64_t size = in[axis + 2] / out[axis + 2];
+    axes[axis] = {.kernel = size, .stride = size};
+  }
+  return axes;
+}
+
 constexpr AdaptiveBackend kTable{
     [](const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
+      if (const auto axes = side_by_side(x.size, y.size)) return window().max(y, indices, x, *axes);
       return x.dtype == DType::f32 ? Max<float>(y, indices, x) : Max<double>(y, indices, x);
     },
     [](const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& indices) {
+      if (const auto axes = side_by_side(grad_x.size, grad_y.size))
+        return window().max_backward(grad_x, grad_y, indices, *axes);
       return grad_x.dtype == DType::f32 ? MaxBackward<float>(grad_x, grad_y, indices)
                                         : MaxBackward<double>(grad_x, grad_y, indices);
     },
     [](const Tensor5& y, const ConstTensor5& x) {
+      if (const auto axes = side_by_side(x.size, y.size)) return window().avg(y, x, *axes, Divisor{});
       return x.dtype == DType::f32 ? Avg<float>(y, x) : Avg<double>(y, x);
     },
     [](const Tensor5& grad_x, const ConstTensor5& grad_y) {
+      if (const auto axes = side_by_side(grad_x.size, grad_y.size))
+        return window().avg_backward(grad_x, grad_y, *axes, Divisor{});
       return grad_x.dtype == DType::f32 ? AvgBackward<float>(grad_x, grad_y)
                                         : AvgBackward<double>(grad_x, grad_y);
     },

@@ -161,6 +161,17 @@ HWY_INLINE void MaxPixelWithKeys(const PixelTaps<T>& taps, std::int64_t channels
   }
 }
 
+/// Asks for what the outputs a little further along the row will read: `count` elements of the last rows.
+template <class T>
+HWY_INLINE void PrefetchPixel(const InputRows<T>& rows, std::int64_t offset, std::int64_t count) {
+  constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t row = std::max<std::int64_t>(rows.count() - 2, 0); row < rows.count(); ++row) {
+    const T* const from = rows.row(row) + offset + kAhead;
+    for (std::int64_t i = 0; i < count; i += kLine) hwy::Prefetch(from + i);
+  }
+}
+
 /// Pixels per work item.
 constexpr std::int64_t kPixelTile = 16;
 
@@ -174,6 +185,7 @@ void ForEachPixel(const ConstTensor5& x, const Tensor5& y, const Axes& axes, boo
   const std::int64_t outputs = std::max<std::int64_t>(y.size[2] * y.size[3] * y.size[4], 1);
   const std::int64_t bytes =
       static_cast<std::int64_t>(sizeof(T)) * kPixelTile * x.size[1] * ceil_divide(inputs, outputs);
+  const std::int64_t prefetched = ceil_divide(w.in(), std::max<std::int64_t>(w.out(), 1)) * x.size[1];
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     InputRows<T> rows;
     auto state = make_state();
@@ -182,6 +194,7 @@ void ForEachPixel(const ConstTensor5& x, const Tensor5& y, const Axes& axes, boo
       rows.collect(x, plane_of<const T>(x, at[0], 0), axes, at[1], at[2]);
       const std::int64_t last = std::min(w.out(), (at[3] + 1) * kPixelTile);
       for (std::int64_t ow = at[3] * kPixelTile; ow < last; ++ow) {
+        PrefetchPixel(rows, w.start(ow) * x.stride[4], prefetched);
         pixel(state, at, ow, pixel_taps(rows, w, ow, x.stride[4], number_by_position));
       }
     }

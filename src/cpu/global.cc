@@ -1,6 +1,6 @@
 // Global pooling on the CPU. Along rows, a dense plane is one long row. Channels-last, planes are cut into
 // blocks of pixels whose vectors over C are reduced in f32 or f64 and joined in double, and into blocks of
-// channels where the batch alone would not keep the threads busy; neither depends on the thread count.
+// channels and parts where the batch alone would not keep the threads busy; none depends on the thread count.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/global.cc"
 #include "cpu/highway_targets.h"
@@ -84,68 +84,70 @@ HWY_NOINLINE void ReducePixels(const T* from, std::int64_t step, std::int64_t co
   }
 }
 
-/// Work items of up to kChannelBlock channels: block(n, first channel, channels, acc, total).
-template <class T, class Block>
-void ForEachChannelBlock(const ConstTensor5& x, const Block& block) {
-  const Cursor::Index units{x.size[0], ceil_divide(x.size[1], kChannelBlock), 1, 1, 1};
-  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * positions_of(x.size) * kChannelBlock;
-  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    T acc[kChannelBlock];
-    double total[kChannelBlock];
-    Cursor at(units, begin);
-    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      const std::int64_t first = at[1] * kChannelBlock;
-      block(at[0], first, std::min(kChannelBlock, x.size[1] - first), acc, total);
-    }
-  });
+/// How many parts to cut planes into, so that a small batch keeps several threads busy.
+std::int64_t parts_of(const ConstTensor5& x, std::int64_t blocks) {
+  constexpr std::int64_t kUnits = 16;
+  const std::int64_t most = x.size[4] / (4 * kPixelBlock);
+  return std::max<std::int64_t>(1, std::min(most, kUnits / std::max<std::int64_t>(x.size[0] * blocks, 1)));
 }
 
-/// Rows of pixels, at most kPixelBlock at a time: pixels(from, count).
+/// Columns first .. end - 1 of every row of pixels, at most kPixelBlock at a time: pixels(from, count).
 template <class T, class Pixels>
-void ForEachPixelBlock(const ConstTensor5& x, std::int64_t n, std::int64_t c, const Pixels& pixels) {
+void ForEachPixelBlock(const ConstTensor5& x, std::int64_t n, std::int64_t c, const Range& columns,
+                       const Pixels& pixels) {
   for (std::int64_t d = 0; d < x.size[2]; ++d) {
     for (std::int64_t h = 0; h < x.size[3]; ++h) {
       const T* const row = row_of<const T>(x, n, c, d, h);
-      for (std::int64_t w = 0; w < x.size[4]; w += kPixelBlock) {
-        pixels(row + w * x.stride[4], std::min(kPixelBlock, x.size[4] - w));
+      for (std::int64_t w = columns.begin; w < columns.end; w += kPixelBlock) {
+        pixels(row + w * x.stride[4], std::min(kPixelBlock, columns.end - w));
       }
     }
   }
 }
 
-template <class T>
-void ChannelsLastGlobalAvg(const Tensor5& y, const ConstTensor5& x) {
-  const auto count = static_cast<double>(positions_of(x.size));
-  ForEachChannelBlock<T>(
-      x, [&](std::int64_t n, std::int64_t c, std::int64_t channels, T* acc, double* total) HWY_ATTR {
-        std::fill(total, total + channels, 0.0);
-        ForEachPixelBlock<T>(x, n, c, [&](const T* from, std::int64_t pixels) HWY_ATTR {
-          std::fill(acc, acc + channels, T{0});
-          ReducePixels<SumReduction>(from, x.stride[4], pixels, channels, acc);
-          for (std::int64_t i = 0; i < channels; ++i) total[i] += static_cast<double>(acc[i]);
-        });
-        T* const to = plane_of<T>(y, n, c);
-        for (std::int64_t i = 0; i < channels; ++i) to[i * y.stride[1]] = static_cast<T>(total[i] / count);
+/// Totals of blocks of up to kChannelBlock channels and of parts of their planes, joined in order:
+/// finish(total) stores one.
+template <class Reduction, class T, class Finish>
+void ChannelsLastGlobal(const Tensor5& y, const ConstTensor5& x, const Finish& finish) {
+  using Sum = Total<Reduction, T>;
+  const std::int64_t blocks = ceil_divide(x.size[1], kChannelBlock);
+  const std::int64_t parts = parts_of(x, blocks);
+  const std::int64_t channels = x.size[1];
+  Scratch<Sum> totals;  // [N, parts, C]
+  totals.resize(static_cast<std::size_t>(x.size[0] * parts * channels));
+  const Cursor::Index units{x.size[0], blocks, parts, 1, 1};
+  const std::int64_t bytes =
+      static_cast<std::int64_t>(sizeof(T)) * positions_of(x.size) / parts * kChannelBlock;
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    T acc[kChannelBlock];
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      const std::int64_t first = at[1] * kChannelBlock;
+      const std::int64_t count = std::min(kChannelBlock, channels - first);
+      const Range columns{x.size[4] * at[2] / parts, x.size[4] * (at[2] + 1) / parts};
+      Sum* const total = totals.get() + (at[0] * parts + at[2]) * channels + first;
+      std::fill(total, total + count, Reduction::template identity<Sum>());
+      ForEachPixelBlock<T>(x, at[0], first, columns, [&](const T* from, std::int64_t pixels) HWY_ATTR {
+        std::fill(acc, acc + count, Reduction::template identity<T>());
+        ReducePixels<Reduction>(from, x.stride[4], pixels, count, acc);
+        for (std::int64_t i = 0; i < count; ++i)
+          total[i] = Reduction::combine_scalar(total[i], static_cast<Sum>(acc[i]));
       });
-}
-
-template <class T>
-void ChannelsLastGlobalMax(const Tensor5& y, const ConstTensor5& x) {
-  ForEachChannelBlock<T>(
-      x, [&](std::int64_t n, std::int64_t c, std::int64_t channels, T* acc, double*) HWY_ATTR {
-        std::fill(acc, acc + channels, MaxReduction::identity<T>());
-        ForEachPixelBlock<T>(x, n, c, [&](const T* from, std::int64_t pixels) HWY_ATTR {
-          ReducePixels<MaxReduction>(from, x.stride[4], pixels, channels, acc);
-        });
-        T* const to = plane_of<T>(y, n, c);
-        for (std::int64_t i = 0; i < channels; ++i) to[i * y.stride[1]] = acc[i];
-      });
+    }
+  });
+  for (std::int64_t n = 0; n < x.size[0]; ++n) {
+    Sum* const total = totals.get() + n * parts * channels;
+    for (std::int64_t i = channels; i < parts * channels; ++i)
+      total[i % channels] = Reduction::combine_scalar(total[i % channels], total[i]);
+    for (std::int64_t c = 0; c < channels; ++c) plane_of<T>(y, n, c)[0] = finish(total[c]);
+  }
 }
 
 template <class T>
 void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
   const ConstTensor5 joined = join_rows(x);
-  if (indices == nullptr && channels_last(x, x)) return ChannelsLastGlobalMax<T>(y, joined);
+  if (indices == nullptr && channels_last(x, x))
+    return ChannelsLastGlobal<MaxReduction, T>(y, joined, [](T maximum) { return maximum; });
   // Positions in the joined rows are positions in the plane: joining keeps the order.
   SegmentMax<T>(joined, y, indices, global_axes(joined.size));
 }
@@ -153,8 +155,11 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
 template <class T>
 void Avg(const Tensor5& y, const ConstTensor5& x) {
   const ConstTensor5 joined = join_rows(x);
-  if (channels_last(x, x)) return ChannelsLastGlobalAvg<T>(y, joined);
   const std::int64_t count = positions_of(x.size);
+  if (channels_last(x, x)) {
+    return ChannelsLastGlobal<SumReduction, T>(
+        y, joined, [&](double sum) { return static_cast<T>(sum / static_cast<double>(count)); });
+  }
   SegmentAvg<T>(joined, y, global_axes(joined.size),
                 [&](std::int64_t, std::int64_t, std::int64_t) { return count; });
 }

@@ -1,9 +1,7 @@
-// Window pooling backward over rows: each row of grad_x gathers from the output rows that read it, so that
-// nothing is scattered, nothing is zero-filled first, and rows are independent. Column w = m * stride + r is
-// read by tap j of output m - shift(j) where r = (j * dilation - padding) mod stride: for each phase r a
-// unit-stride sum of shifted rows, which the phases then interleave. Contributions are added in the order of
-// the outputs, like a sequential scatter; for strided max windows window.cc prefers the one in
-// tap_scatter-inl.h.
+// Average backward over rows: each row of grad_x gathers from the output rows that read it, so that nothing
+// is scattered, nothing is zero-filled first, and rows are independent. Column w = m * stride + r is read by
+// tap j of output m - shift(j) where r = (j * dilation - padding) mod stride: for each phase r a unit-stride
+// sum of shifted rows, which the phases then interleave.
 #if defined(CENOTE_CPU_PLANAR_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_PLANAR_BACKWARD_INL_H_
 #undef CENOTE_CPU_PLANAR_BACKWARD_INL_H_
@@ -12,7 +10,8 @@
 #endif
 
 #include <array>
-#include <bit>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "cpu/planar-inl.h"
@@ -82,50 +81,72 @@ inline RealOutputs real_outputs(const GradTile& tile, std::int64_t out) {
   return {begin, std::clamp<std::int64_t>(out - tile.first_out, begin, tile.outs), tile.first_out + begin};
 }
 
-/// One output row as `To`, widened to a tile and a vector beyond by `outside`.
-template <class To, class From>
-HWY_INLINE void PadRow(const GradTile& tile, const RealOutputs& real, const From* from, std::int64_t stride,
-                       To outside, To* to) {
-  constexpr auto kBeyond = static_cast<std::int64_t>(kMaxLanes<To>);
-  for (std::int64_t o = 0; o < real.begin; ++o) to[o] = outside;
-  const From* const first = from + real.output * stride;
-  const std::int64_t count = real.end - real.begin;
-  if (stride == 1) {  // a loop of its own, so that it vectorises
-    for (std::int64_t o = 0; o < count; ++o) to[real.begin + o] = static_cast<To>(first[o]);
-  } else {
-    for (std::int64_t o = 0; o < count; ++o) to[real.begin + o] = static_cast<To>(first[o * stride]);
-  }
-  for (std::int64_t o = real.end; o < tile.outs + kBeyond; ++o) to[o] = outside;
-}
+/// What one phase adds up. bind(term) gives a functor: one vector of the term at column group m. kTerms is
+/// the number of terms, bound once into registers, or 0 for any number, bound anew each time.
+template <int kTerms, class T, class Terms, class Bind>
+class TermSum {
+ public:
+  using Bound = decltype(std::declval<Bind>()(std::declval<Terms>()[0]));
 
-/// sum over the terms of value(term, m); kTerms is their number, or 0 for any.
-template <int kTerms, class T, class Terms, class Value>
-HWY_INLINE VecOf<RowTag<T>> SumTerms(const Terms& terms, std::int64_t m, const Value& value) {
-  const RowTag<T> d;
-  auto sum = hn::Zero(d);
-  const std::size_t count = kTerms > 0 ? kTerms : terms.size();
-  for (std::size_t i = 0; i < count; ++i) sum = hn::Add(sum, value(terms[i], m));
-  return sum;
-}
+  HWY_INLINE TermSum(const Terms& terms, const Bind& bind)
+      : TermSum(terms, bind, std::make_index_sequence<kTerms>()) {}
+  HWY_INLINE VecOf<RowTag<T>> operator()(std::int64_t m) const {
+    return sum(m, std::make_index_sequence<kTerms>());
+  }
+
+ private:
+  template <std::size_t... kIndex>
+  HWY_INLINE TermSum(const Terms& terms, const Bind& bind, std::index_sequence<kIndex...>)
+      : bound_{bind(terms[kIndex])...} {}
+  template <std::size_t... kIndex>
+  HWY_INLINE VecOf<RowTag<T>> sum(std::int64_t m, std::index_sequence<kIndex...>) const {
+    auto total = hn::Zero(RowTag<T>());
+    ((total = hn::Add(total, bound_[kIndex](m))), ...);
+    return total;
+  }
+
+  Bound bound_[kTerms];
+};
+
+template <class T, class Terms, class Bind>
+class TermSum<0, T, Terms, Bind> {
+ public:
+  HWY_INLINE TermSum(const Terms& terms, const Bind& bind) : terms_(terms), bind_(bind) {}
+  HWY_INLINE VecOf<RowTag<T>> operator()(std::int64_t m) const {
+    auto total = hn::Zero(RowTag<T>());
+    for (const auto& term : terms_) total = hn::Add(total, bind_(term)(m));
+    return total;
+  }
+
+ private:
+  const Terms& terms_;
+  const Bind& bind_;
+};
 
 /// Stride 1: the one phase is the row.
-template <int kTerms, class T, class Terms, class Value>
+template <int kTerms, class T, class Terms, class Bind>
 HWY_INLINE void SumOnePhase(const Terms& terms, std::int64_t groups, const RowSink<T>& sink,
-                            const Value& value) {
+                            const Bind& bind) {
+  const TermSum<kTerms, T, Terms, Bind> sum(terms, bind);
   const RowTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  for (std::int64_t m = 0; m < groups; m += lanes) sink.store(d, m, SumTerms<kTerms, T>(terms, m, value));
+  for (std::int64_t m = 0; m < groups; m += lanes) sink.store(d, m, sum(m));
 }
 
 /// Stride 2: both phases at once, interleaved on the way out.
-template <int kEvenTerms, int kOddTerms, class T, class Terms, class Value>
+template <int kEvenTerms, int kOddTerms, class T, class Terms, class Bind>
 HWY_INLINE void SumTwoPhases(const Terms& even, const Terms& odd, std::int64_t columns, T* to,
-                             std::int64_t to_stride, const Value& value) {
+                             std::int64_t to_stride, const Bind& bind) {
+  const TermSum<kEvenTerms, T, Terms, Bind> even_terms(even, bind);
+  const TermSum<kOddTerms, T, Terms, Bind> odd_terms(odd, bind);
   const RowTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  // Rows of whole column pairs end in a full vector that overlaps the one before.
+  const std::int64_t full_end = to_stride == 1 && columns % 2 == 0 && columns >= 2 * lanes ? columns / 2 : 0;
   for (std::int64_t m = 0; 2 * m < columns; m += lanes) {
-    const auto even_sum = SumTerms<kEvenTerms, T>(even, m, value);
-    const auto odd_sum = SumTerms<kOddTerms, T>(odd, m, value);
+    if (m < full_end && m + lanes > full_end) m = full_end - lanes;
+    const auto even_sum = even_terms(m);
+    const auto odd_sum = odd_terms(m);
     const std::int64_t left = columns - 2 * m;
     if (to_stride == 1 && left >= 2 * lanes) {
       hn::StoreInterleaved2(even_sum, odd_sum, d, to + 2 * m);
@@ -139,42 +160,40 @@ HWY_INLINE void SumTwoPhases(const Terms& even, const Terms& odd, std::int64_t c
   }
 }
 
-/// One row of grad_x. terms(phase) lists what the columns of a phase add up and stays valid for two
-/// phases; value(term, m) is one vector of a term.
-template <class T, class Terms, class Value>
+/// One row of grad_x. terms(phase) is a span of what the columns of a phase add up.
+template <class T, class Terms, class Bind>
 HWY_INLINE void SumPhases(const Axis& w, const GradTile& tile, T* phase_row, T* to, std::int64_t to_stride,
-                          const Terms& terms, const Value& value) {
+                          const Terms& terms, const Bind& bind) {
   const RowTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t stride = w.stride();
   const std::int64_t columns = std::min(w.in() - tile.first * stride, tile.groups * stride);
   if (stride == 1) {
     const RowSink<T> sink(to, to_stride, columns);
-    const auto& list = terms(0);
-    if (list.size() == 9) return SumOnePhase<9, T>(list, tile.groups, sink, value);  // 3x3
-    return SumOnePhase<0, T>(list, tile.groups, sink, value);
+    const auto list = terms(0);
+    if (list.size() == 9) return SumOnePhase<9, T>(list, tile.groups, sink, bind);  // 3x3
+    return SumOnePhase<0, T>(list, tile.groups, sink, bind);
   }
   if (stride == 2) {
-    const auto& even = terms(0);
-    const auto& odd = terms(1);
+    const auto even = terms(0);
+    const auto odd = terms(1);
     // 2x2; 3x3 in rows that one or two windows read, with odd padding and without.
     if (even.size() == 1 && odd.size() == 1)
-      return SumTwoPhases<1, 1>(even, odd, columns, to, to_stride, value);
+      return SumTwoPhases<1, 1>(even, odd, columns, to, to_stride, bind);
     if (even.size() == 1 && odd.size() == 2)
-      return SumTwoPhases<1, 2>(even, odd, columns, to, to_stride, value);
+      return SumTwoPhases<1, 2>(even, odd, columns, to, to_stride, bind);
     if (even.size() == 2 && odd.size() == 4)
-      return SumTwoPhases<2, 4>(even, odd, columns, to, to_stride, value);
+      return SumTwoPhases<2, 4>(even, odd, columns, to, to_stride, bind);
     if (even.size() == 2 && odd.size() == 1)
-      return SumTwoPhases<2, 1>(even, odd, columns, to, to_stride, value);
+      return SumTwoPhases<2, 1>(even, odd, columns, to, to_stride, bind);
     if (even.size() == 4 && odd.size() == 2)
-      return SumTwoPhases<4, 2>(even, odd, columns, to, to_stride, value);
-    return SumTwoPhases<0, 0>(even, odd, columns, to, to_stride, value);
+      return SumTwoPhases<4, 2>(even, odd, columns, to, to_stride, bind);
+    return SumTwoPhases<0, 0>(even, odd, columns, to, to_stride, bind);
   }
   for (std::int64_t phase = 0; phase < stride; ++phase) {
-    const auto& list = terms(phase);
-    for (std::int64_t m = 0; m < tile.groups; m += lanes) {
-      hn::StoreU(SumTerms<0, T>(list, m, value), d, phase_row + m);
-    }
+    const auto list = terms(phase);
+    const TermSum<0, T, decltype(list), Bind> sum(list, bind);
+    for (std::int64_t m = 0; m < tile.groups; m += lanes) hn::StoreU(sum(m), d, phase_row + m);
     for (std::int64_t m = 0; m * stride + phase < columns; ++m)
       to[(m * stride + phase) * to_stride] = phase_row[m];
   }
@@ -209,105 +228,12 @@ void ForEachGradRow(const Tensor5& grad_x, const Axes& axes, const PhasePlan& pl
   });
 }
 
-/// Which output row lies in which slot of a buffer. Neighbouring rows of grad_x read overlapping ranges of
-/// output rows; each is widened once and kept until its slot is needed again.
-class RowSlots {
- public:
-  explicit RowSlots(const Axes& axes) : depth_(slots_for(axes[0])), height_(slots_for(axes[1])) {
-    owners_.resize(static_cast<std::size_t>(count()), -1);
-  }
-  std::int64_t count() const { return depth_ * height_; }
-  std::int64_t slot(std::int64_t od, std::int64_t oh) const {
-    return (od & (depth_ - 1)) * height_ + (oh & (height_ - 1));
-  }
-  /// True when the slot held something else. `row` numbers the output rows of all planes and tiles.
-  bool claim(std::int64_t slot, std::int64_t row) {
-    std::int64_t& owner = owners_[static_cast<std::size_t>(slot)];
-    if (owner == row) return false;
-    owner = row;
-    return true;
-  }
-
- private:
-  /// As many as there are outputs between the first and the last that read one input, up to a power of two.
-  static std::int64_t slots_for(const Axis& axis) {
-    const std::int64_t range = std::min(axis.out(), (axis.dilated_kernel() - 1) / axis.stride() + 1);
-    return static_cast<std::int64_t>(
-        std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(range, 1))));
-  }
-
-  std::int64_t depth_;
-  std::int64_t height_;
-  std::vector<std::int64_t> owners_;
-};
-
 template <class T>
-struct MaxTerm {
-  const T* grads;
-  const hwy::MakeSigned<T>* keys;
-  hwy::MakeSigned<T> key;
-};
+struct BoundRow {
+  HWY_INLINE VecOf<RowTag<T>> operator()(std::int64_t m) const { return hn::LoadU(RowTag<T>(), row + m); }
 
-/// Working memory of a thread for the max backward: widened rows of grad_y and of taps.
-template <class T>
-struct MaxBackwardState {
-  explicit MaxBackwardState(const Axes& axes) : slots(axes) {}
-  RowSlots slots;
-  Scratch<T> grads;
-  Scratch<hwy::MakeSigned<T>> keys;
-  std::array<std::vector<MaxTerm<T>>, 2> terms;  // of even and odd phases
+  const T* row;
 };
-
-template <class T, class Tap>
-void PlanarMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
-                       const Axes& axes) {
-  using Key = hwy::MakeSigned<T>;
-  using State = MaxBackwardState<T>;
-  const Axis& w = axes[2];
-  const PhasePlan plan(w);
-  const std::int64_t tiles = grad_tiles(w);
-  const auto row = [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers,
-                       T* phase_row, T* to) HWY_ATTR {
-    const RowTag<T> d;
-    const hn::RebindToSigned<decltype(d)> di;
-    const std::int64_t length = tile.outs + PhaseBuffer<T>::kSlack;
-    const RealOutputs real = real_outputs(tile, w.out());
-    T* const grads = state.grads.resize(static_cast<std::size_t>(length * state.slots.count()));
-    Key* const keys = state.keys.resize(static_cast<std::size_t>(length * state.slots.count()));
-    for (std::int64_t i = 0; i < readers.count(); ++i) {
-      const ReaderRow& reader = readers[i];
-      const std::int64_t slot_index = state.slots.slot(reader.od, reader.oh);
-      const std::int64_t plane = at[0] * grad_y.size[1] + at[1];
-      const std::int64_t line = (plane * grad_y.size[2] + reader.od) * grad_y.size[3] + reader.oh;
-      if (!state.slots.claim(slot_index, line * tiles + at[4])) continue;
-      const std::int64_t slot = slot_index * length;
-      PadRow(tile, real, row_of<const T>(grad_y, at[0], at[1], reader.od, reader.oh), grad_y.stride[4], T{0},
-             grads + slot);
-      PadRow(tile, real, row_of<const Tap>(taps, at[0], at[1], reader.od, reader.oh), taps.stride[4], Key{-1},
-             keys + slot);
-    }
-    const auto terms = [&](std::int64_t phase) -> const std::vector<MaxTerm<T>>& {
-      const std::vector<PhaseTap>& in_phase = plan.taps(phase);
-      auto& list = state.terms[static_cast<std::size_t>(phase % 2)];
-      list.resize(static_cast<std::size_t>(readers.count()) * in_phase.size());
-      MaxTerm<T>* next = list.data();
-      for (std::int64_t i = 0; i < readers.count(); ++i) {
-        const std::int64_t slot = state.slots.slot(readers[i].od, readers[i].oh) * length;
-        for (const PhaseTap& tap : in_phase) {
-          const std::int64_t offset = slot + tile.first - tap.shift - tile.first_out;
-          *next++ = {grads + offset, keys + offset, static_cast<Key>(readers[i].tap * w.kernel() + tap.tap)};
-        }
-      }
-      return list;
-    };
-    const auto value = [&](const MaxTerm<T>& term, std::int64_t m) CENOTE_VECTOR_LAMBDA {
-      const auto hit = hn::Eq(hn::LoadU(di, term.keys + m), hn::Set(di, term.key));
-      return hn::IfThenElseZero(hn::RebindMask(d, hit), hn::LoadU(d, term.grads + m));
-    };
-    SumPhases<T>(w, tile, phase_row, to, grad_x.stride[4], terms, value);
-  };
-  ForEachGradRow<T, State>(grad_x, axes, plan, row);
-}
 
 template <class T>
 struct AvgBackwardState {
@@ -351,7 +277,6 @@ void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
   const bool repeats_allowed = grad_tiles(w) == 1;  // the unit before is the row before
   const auto row = [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers,
                        T* phase_row, T* to) HWY_ATTR {
-    const RowTag<T> d;
     const std::int64_t length = tile.outs + PhaseBuffer<T>::kSlack;
     const RealOutputs real = real_outputs(tile, w.out());
     if (at[3] > 0 && readers.same_outputs(state.previous) && repeats_allowed &&
@@ -383,7 +308,7 @@ void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
     }
     constexpr auto kBeyond = static_cast<std::int64_t>(kMaxLanes<T>);
     for (std::int64_t o = real.end; o < tile.outs + kBeyond; ++o) sums[o] = 0;
-    const auto terms = [&](std::int64_t phase) -> const std::vector<const T*>& {
+    const auto terms = [&](std::int64_t phase) -> std::span<const T* const> {
       const std::vector<PhaseTap>& in_phase = plan.taps(phase);
       auto& list = state.terms[static_cast<std::size_t>(phase % 2)];
       list.resize(in_phase.size());
@@ -392,11 +317,102 @@ void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
       }
       return list;
     };
-    const auto value = [&](const T* term, std::int64_t m)
-                           CENOTE_VECTOR_LAMBDA { return hn::LoadU(d, term + m); };
-    SumPhases<T>(w, tile, phase_row, to, grad_x.stride[4], terms, value);
+    const auto bind = [](const T* term) { return BoundRow<T>{term}; };
+    SumPhases<T>(w, tile, phase_row, to, grad_x.stride[4], terms, bind);
   };
   ForEachGradRow<T, State>(grad_x, axes, plan, row);
+}
+
+/// Windows that share no element.
+inline bool disjoint(const Axes& axes) {
+  for (const Axis& axis : axes)
+    if (axis.stride() < axis.kernel() || (axis.dilation() > 1 && axis.kernel() > 1)) return false;
+  return true;
+}
+
+/// One output row spread over the columns of grad_x: each quotient over its window, zeros between.
+template <class T>
+class SpreadRow {
+ public:
+  explicit SpreadRow(const Axis& w) : w_(w), length_(std::max(w.out() * w.stride(), w.in() + w.padding())) {
+    const auto slack = static_cast<std::size_t>(w.stride() + PhaseBuffer<T>::kSlack);
+    quotients_.resize(static_cast<std::size_t>(w.out()) + slack);
+    T* const spread = spread_.resize(static_cast<std::size_t>(length_) + slack);
+    std::fill(spread, spread + length_, T{0});
+  }
+  T* quotients() { return quotients_.get(); }
+  /// Column 0, after all quotients have been spread.
+  HWY_INLINE const T* spread() {
+    const RowTag<T> d;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    const T* const from = quotients_.get();
+    T* const to = spread_.get();  // at the first window, which may begin in the padding
+    if (w_.kernel() == 2 && w_.stride() == 2) {
+      for (std::int64_t o = 0; o < w_.out(); o += lanes) {
+        const auto both = hn::LoadU(d, from + o);
+        hn::StoreInterleaved2(both, both, d, to + 2 * o);
+      }
+      std::fill(to + 2 * w_.out(), to + std::max(length_, 2 * w_.out()), T{0});
+    } else if (w_.kernel() == w_.stride()) {
+      for (std::int64_t o = 0; o < w_.out(); ++o) {
+        const auto all = hn::Set(d, from[o]);
+        for (std::int64_t j = 0; j < w_.kernel(); j += lanes) hn::StoreU(all, d, to + o * w_.stride() + j);
+      }
+      const std::int64_t end = w_.out() * w_.stride();
+      std::fill(to + end, to + std::max(length_, end), T{0});
+    } else {
+      for (std::int64_t o = 0; o < w_.out(); ++o) std::fill_n(to + o * w_.stride(), w_.kernel(), from[o]);
+    }
+    return to + w_.padding();
+  }
+
+ private:
+  const Axis& w_;
+  std::int64_t length_;
+  Scratch<T> quotients_;
+  Scratch<T> spread_;
+};
+
+/// The inputs from the window of output o up to that of the next one, and before the first and after the
+/// last.
+inline Range owned_by(const Axis& axis, std::int64_t o) {
+  const auto inside = [&](std::int64_t position) { return std::clamp<std::int64_t>(position, 0, axis.in()); };
+  return {o == 0 ? 0 : inside(axis.start(o)), o + 1 == axis.out() ? axis.in() : inside(axis.start(o + 1))};
+}
+
+template <class T>
+void DisjointAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
+                         const Divisor& divisor) {
+  const Axis& w = axes[2];
+  const Cursor::Index units{1, grad_y.size[0], grad_y.size[1], grad_y.size[2], grad_y.size[3]};
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * axes[1].stride();
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    SpreadRow<T> row(w);
+    ColumnDivisors<T> columns;
+    columns.set(w, divisor, 0, w.out());
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      const T* const grads = row_of<const T>(grad_y, at[1], at[2], at[3], at[4]);
+      AddQuotients<true>(grads, grad_y.stride[4], w.out(), row_divisor<T>(axes, divisor, at[3], at[4]),
+                         columns.get(), row.quotients());
+      const T* const spread = row.spread();
+      const Range depth = owned_by(axes[0], at[3]);
+      const Range height = owned_by(axes[1], at[4]);
+      for (std::int64_t d = depth.begin; d < depth.end; ++d) {
+        const bool in_depth = d >= axes[0].start(at[3]) && d < axes[0].start(at[3]) + axes[0].kernel();
+        for (std::int64_t h = height.begin; h < height.end; ++h) {
+          T* const to = row_of<T>(grad_x, at[1], at[2], d, h);
+          const bool read =
+              in_depth && h >= axes[1].start(at[4]) && h < axes[1].start(at[4]) + axes[1].kernel();
+          if (read) {
+            copy_ahead(spread, to, grad_x.stride[4], w.in());
+          } else {
+            fill_row(to, grad_x.stride[4], w.in(), T{0});
+          }
+        }
+      }
+    }
+  });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -167,8 +167,8 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5
     const std::int64_t gather_slack = w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0;
     values.reserve(longest, w.stride() == 2, w.padding(), gather_slack);
     keys.reserve(longest, w.stride() == 2, w.padding(), gather_slack);
-    value_sources.set(values, w);
-    key_sources.set(keys, w);
+    value_sources.set(values, w, 0);
+    key_sources.set(keys, w, 0);
     chosen.resize(static_cast<std::size_t>(per_tile + PhaseBuffer<T>::kSlack));
     Cursor at(units, begin);
     Tile tile = make_tile(w, at[4], per_tile);

@@ -14,6 +14,7 @@
 
 #include "core/parallel.h"
 #include "cpu/rows-inl.h"
+#include "cpu/vector-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -29,6 +30,25 @@ void fill_row(T* to, std::int64_t stride, std::int64_t count, T value) {
   for (std::int64_t i = 0; i < count; ++i) to[i * stride] = value;
 }
 
+/// Asks for the memory a page beyond `count` elements that are written now.
+template <class T>
+void ask_ahead(T* to, std::int64_t count) {
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  constexpr std::int64_t kAhead = 4096 / sizeof(T);
+  for (std::int64_t i = 0; i < count; i += kLine) prefetch_for_write(to + i + kAhead);
+}
+
+/// Copies neighbours to elements `stride` apart, and asks for the memory beyond them, which is written next.
+template <class T>
+void copy_ahead(const T* from, T* to, std::int64_t stride, std::int64_t count) {
+  if (stride == 1) {
+    ask_ahead(to, count);
+    std::copy_n(from, count, to);
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) to[i * stride] = from[i];
+}
+
 template <class T>
 void copy_row(const T* from, T* to, std::int64_t stride, std::int64_t count) {
   if (stride == 1) {
@@ -37,6 +57,12 @@ void copy_row(const T* from, T* to, std::int64_t stride, std::int64_t count) {
   }
   for (std::int64_t i = 0; i < count; ++i) to[i * stride] = from[i * stride];
 }
+
+/// Positions begin .. end - 1 of an axis.
+struct Range {
+  std::int64_t begin;
+  std::int64_t end;
+};
 
 /// The positions of a plane lie one after another.
 inline bool dense_planes(const Tensor5& tensor) {

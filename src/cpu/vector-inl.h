@@ -44,6 +44,16 @@ using RowTag = hn::CappedTag<T, 32 / sizeof(T)>;
 #define CENOTE_MASKED_ACCESS 0
 #endif
 
+/// A hint: any address will do. (Compilers turn __builtin_prefetch into a prefetch for reading where the
+/// baseline lacks one for writing; processors that do lack it ignore the instruction.)
+inline void prefetch_for_write(const void* address) {
+#if HWY_ARCH_X86
+  asm volatile("prefetchw (%0)" : : "r"(address));
+#else
+  __builtin_prefetch(address, 1);
+#endif
+}
+
 /// The first n lanes from `from`; the others are 0.
 template <class D, class T>
 HWY_INLINE VecOf<D> LoadPart(D d, const T* from, std::size_t n) {

@@ -79,24 +79,14 @@ void Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, cons
   return ForEachReducedRow<SumReduction, false, T>(x, y, axes, row);
 }
 
-/// Fewer outputs than inputs, and planes enough to keep every thread busy.
-bool prefers_scatter(const Axes& axes, const Tensor5& grad_x) {
-  const std::int64_t strides = axes[0].stride() * std::min<std::int64_t>(axes[1].stride(), 2) *
-                               std::min<std::int64_t>(axes[2].stride(), 2);
-  constexpr std::int64_t kPlanes = 16;
-  return strides >= 2 && grad_x.size[0] * grad_x.size[1] >= kPlanes;
-}
-
 template <class T, class Tap>
 void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                          const Axes& axes) {
   if (channels_last(grad_x, grad_y) && unit_channels(taps)) {
+    if (few_outputs(axes)) return ScatterChannels<T, Tap>(grad_x, grad_y, taps, axes);
     return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
   }
-  if (prefers_scatter(axes, grad_x) || !fits_row_buffer(axes)) {
-    return ScatterPlanes<T, Tap>(grad_x, grad_y, taps, axes, true);
-  }
-  return PlanarMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
+  return ScatterPlanes<T, Tap>(grad_x, grad_y, taps, axes, true);
 }
 
 template <class T>
@@ -122,6 +112,8 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
   const WindowDivisors divide{axes, divisor};
   if (channels_last(grad_x, grad_y)) return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, divide);
   if (!fits_row_buffer(axes)) return scatter_average<T>(grad_x, grad_y, axes, divide);
+  if (disjoint(axes) && axes[2].in() <= kTilePositions)
+    return DisjointAvgBackward<T>(grad_x, grad_y, axes, divisor);
   return PlanarAvgBackward<T>(grad_x, grad_y, axes, divisor);
 }
 

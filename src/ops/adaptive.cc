@@ -76,7 +76,7 @@ MaxPoolResult max_with_indices(const OpName& op, const ConstTensorView& x, const
 /// A gradient needs at least one output (PyTorch's rule).
 void check_has_outputs(const OpName& op, const Dims& y_sizes) {
   for (const std::int64_t size : spatial_sizes(op, y_sizes)) {
-    require(size > 0, op.name, "output_size must be > 0 for a gradient, got y sizes ", to_string(y_sizes));
+    require(size > 0, op.name, "output_size must be > 0 for a gradient, got y sizes ", y_sizes);
   }
 }
 

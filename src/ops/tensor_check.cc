@@ -2,9 +2,8 @@
 #include "ops/tensor_check.h"
 
 #include <algorithm>
-#include <numeric>
-#include <string>
-#include <vector>
+#include <array>
+#include <utility>
 
 #include "core/check.h"
 
@@ -22,22 +21,21 @@ struct Extent {
 
 Extent extent_of(std::string_view op, std::string_view argument, const ConstTensorView& view) {
   const auto width = static_cast<std::int64_t>(size_of(view.dtype));
-  const std::string what = "extent of " + std::string(argument);
   Extent extent;
   for (int axis = 0; axis < view.sizes.size(); ++axis) {
-    const std::int64_t bytes = checked_multiply(view.strides[axis], width, op, what);
-    const std::int64_t reach = checked_multiply(view.sizes[axis] - 1, bytes, op, what);
+    const std::int64_t bytes = checked_multiply(view.strides[axis], width, op, "extent of ", argument);
+    const std::int64_t reach = checked_multiply(view.sizes[axis] - 1, bytes, op, "extent of ", argument);
     std::int64_t& end = reach < 0 ? extent.low : extent.high;
-    end = checked_add(end, reach, op, what);
+    end = checked_add(end, reach, op, "extent of ", argument);
   }
-  extent.high = checked_add(extent.high, width, op, what);
-  checked_add(extent.high, -(extent.low + 1), op, what);
+  extent.high = checked_add(extent.high, width, op, "extent of ", argument);
+  checked_add(extent.high, -(extent.low + 1), op, "extent of ", argument);
   return extent;
 }
 
 void check_memory(std::string_view op, std::string_view argument, const ConstTensorView& view) {
   const auto address = reinterpret_cast<std::uintptr_t>(view.data);
-  require(view.data != nullptr, op, argument, " data must not be null for sizes ", to_string(view.sizes));
+  require(view.data != nullptr, op, argument, " data must not be null for sizes ", view.sizes);
   require(address % size_of(view.dtype) == 0, op, argument, " data must be aligned to ", size_of(view.dtype),
           " bytes, got address ", view.data);
   extent_of(op, argument, view);
@@ -46,15 +44,21 @@ void check_memory(std::string_view op, std::string_view argument, const ConstTen
 /// Every element has its own address: sorted by stride, each dimension steps over all smaller ones.
 /// This is PyTorch's rule too; it refuses a few exotic layouts that would be legal.
 void check_not_self_overlapping(std::string_view op, std::string_view argument, const TensorView& view) {
-  std::vector<std::pair<std::int64_t, std::int64_t>> dimensions;  // |stride|, size
+  std::array<std::pair<std::int64_t, std::int64_t>, Dims::kMaxRank> dimensions;  // |stride|, size
+  auto* end = dimensions.begin();
   for (int axis = 0; axis < view.sizes.size(); ++axis) {
-    if (view.sizes[axis] > 1) dimensions.emplace_back(std::abs(view.strides[axis]), view.sizes[axis]);
+    if (view.sizes[axis] <= 1) continue;
+    const std::pair dimension{std::abs(view.strides[axis]), view.sizes[axis]};
+    auto* const place = std::upper_bound(dimensions.begin(), end, dimension);
+    std::move_backward(place, end, end + 1);
+    *place = dimension;
+    ++end;
   }
-  std::sort(dimensions.begin(), dimensions.end());
   std::int64_t reach = 0;
-  for (const auto& [stride, size] : dimensions) {
+  for (const auto* dimension = dimensions.begin(); dimension != end; ++dimension) {
+    const auto& [stride, size] = *dimension;
     require(stride > reach, op, argument, " must store every element at its own address, got sizes ",
-            to_string(view.sizes), " with strides ", to_string(view.strides));
+            view.sizes, " with strides ", view.strides);
     reach += stride * (size - 1);
   }
 }
@@ -126,11 +130,11 @@ BasicTensor5<Void> to_tensor5(const OpName& op, Void* data, DType dtype, const D
 void check_input_sizes(const OpName& op, const Dims& sizes) {
   const int rank = sizes.size();
   require(rank == op.spatial_rank + 1 || rank == op.spatial_rank + 2, op.name, "x must have rank ",
-          op.spatial_rank + 1, " (without batch) or ", op.spatial_rank + 2, ", got sizes ", to_string(sizes));
+          op.spatial_rank + 1, " (without batch) or ", op.spatial_rank + 2, ", got sizes ", sizes);
   for (int axis = 0; axis < rank; ++axis) {
     const bool batch = rank == op.spatial_rank + 2 && axis == 0;
     require(sizes[axis] >= (batch ? 0 : 1), op.name, "x sizes[", axis, "] must be ", batch ? ">= 0" : "> 0",
-            ", got sizes ", to_string(sizes));
+            ", got sizes ", sizes);
   }
   // The batch may be empty, so its size says nothing about the other products.
   std::int64_t count = 1;
@@ -164,7 +168,7 @@ Dims with_spatial_sizes(const OpName& op, const Dims& sizes, const std::array<st
 std::array<std::int64_t, 3> per_axis(const OpName& op, std::string_view argument, const Dims& values,
                                      std::int64_t missing) {
   require(values.size() == 1 || values.size() == op.spatial_rank, op.name, argument, " must have 1 or ",
-          op.spatial_rank, " values, got ", to_string(values));
+          op.spatial_rank, " values, got ", values);
   std::array<std::int64_t, 3> result{missing, missing, missing};
   for (int axis = 0; axis < op.spatial_rank; ++axis) {
     result[static_cast<std::size_t>(3 - op.spatial_rank + axis)] = values[values.size() == 1 ? 0 : axis];
@@ -174,8 +178,7 @@ std::array<std::int64_t, 3> per_axis(const OpName& op, std::string_view argument
 
 ConstTensor5 read_argument(const OpName& op, std::string_view argument, const ConstTensorView& view) {
   require(view.strides.size() == view.sizes.size(), op.name, argument,
-          " strides must have one value per size, got ", to_string(view.strides), " for sizes ",
-          to_string(view.sizes));
+          " strides must have one value per size, got ", view.strides, " for sizes ", view.sizes);
   if (element_count(view.sizes) > 0) check_memory(op.name, argument, view);
   return to_tensor5(op, view.data, view.dtype, view.sizes, view.strides);
 }
@@ -189,8 +192,7 @@ Tensor5 written_argument(const OpName& op, std::string_view argument, const Tens
 }
 
 void check_sizes(const OpName& op, std::string_view argument, const Dims& sizes, const Dims& expected) {
-  require(sizes == expected, op.name, argument, " must have sizes ", to_string(expected), ", got ",
-          to_string(sizes));
+  require(sizes == expected, op.name, argument, " must have sizes ", expected, ", got ", sizes);
 }
 
 void check_pooled_dtype(const OpName& op, std::string_view argument, DType dtype) {

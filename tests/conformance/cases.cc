@@ -145,12 +145,33 @@ void draw_elements(Draw& draw, Case& one) {
   one.seed = draw.bits();
 }
 
+/// Windows that lie side by side, and outputs that divide the inputs evenly, which loops treat apart.
+void put_side_by_side(Draw& draw, Case& one) {
+  const int rank = one.op->spatial_rank;
+  const int first = one.sizes.size() - rank;
+  if (one.op->parameters & cenote::kTakesWindow) {
+    one.arguments.kernel = per_axis(draw, rank, [&](int) { return draw.between(1, 16); });
+    one.arguments.stride = {};
+    one.arguments.dilation = 1;
+    one.arguments.padding = draw.one_in(2) ? 0 : at_axis(one.arguments.kernel, 0, 1) / 2;
+  }
+  if (one.op->parameters & cenote::kTakesOutputSize) {
+    Dims outputs;
+    for (int axis = 0; axis < rank; ++axis) {
+      outputs.push_back(draw.between(1, 4));
+      one.sizes[first + axis] = outputs[axis] * draw.between(1, 16 / outputs[axis]);
+    }
+    one.arguments.output_size = outputs;
+  }
+}
+
 Case draw_case(Draw& draw, const OpInfo& op) {
   Case one;
   one.op = &op;
   do {
     one.sizes = draw_sizes(draw, op.spatial_rank);
     one.arguments = draw_arguments(draw, op, one.sizes);
+    if (draw.one_in(6)) put_side_by_side(draw, one);
   } while (!usable(one, kSmall));
   draw_elements(draw, one);
   return one;

@@ -343,6 +343,36 @@ void expect_value_error(const std::function<void()>& call, const std::string& te
   }
 }
 
+/// An output of 32 MiB.
+at::Tensor large_output() { return torch_ops::avg_pool1d(at::full({1, 8, 2 << 20}, 3.0), {.kernel = {2}}); }
+
+TEST(TorchMemory, OfLargeOutputsIsUsedAgain) {
+  torch_ops::empty_cache();
+  const void* const first = large_output().const_data_ptr();
+  at::Tensor second = large_output();
+  EXPECT_EQ(second.const_data_ptr(), first);
+  EXPECT_NE(large_output().const_data_ptr(), first) << "while `second` lives";
+  EXPECT_TRUE(second.eq(3.0).all().item<bool>());
+  second.resize_({2, 8, 1 << 20});
+  second.fill_(1.0);
+  EXPECT_EQ(second.sum().item<double>(), 16 << 20);
+  torch_ops::empty_cache();
+}
+
+TEST(TorchMemory, IsKeptWithinTheLimit) {
+  const std::size_t bytes = std::size_t{32} << 20;
+  torch_ops::set_cache_limit(bytes);
+  {
+    const at::Tensor both[] = {large_output(), large_output()};
+  }
+  const at::Tensor one = large_output();
+  torch_ops::set_cache_limit(0);
+  const at::Tensor two = large_output();
+  EXPECT_NE(one.const_data_ptr(), two.const_data_ptr());
+  EXPECT_TRUE(one.eq(3.0).all().item<bool>() && two.eq(3.0).all().item<bool>());
+  torch_ops::set_cache_limit(std::size_t{1} << 30);
+}
+
 TEST(TorchErrors, AreValueErrorsWithCenotesText) {
   const at::Tensor x = ramp({1, 2, 6, 6});
   OpArguments zero_kernel;

@@ -11,6 +11,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <tuple>
 
 #include "cenote/adaptive.h"
@@ -88,5 +89,14 @@ CENOTE_EXPORT at::Tensor pool_backward(const OpInfo& op, const at::Tensor& grad_
 /// Makes cenote run on at::parallel_for, so that a process has one pool. Happens when the library loads;
 /// needed again only after cenote::set_parallel_for.
 CENOTE_EXPORT void use_torch_threads();
+
+// ---- memory -------------------------------------------------------------------------------------
+// The memory of freed outputs of 32 MiB or more is kept for later outputs of about the same size: taking it
+// from the system anew costs more than the pooling that fills it.
+
+/// Returns what is kept to the system.
+CENOTE_EXPORT void empty_cache();
+/// Keeps no more than this many bytes, 0 for none. Default: a sixteenth of the machine's memory.
+CENOTE_EXPORT void set_cache_limit(std::size_t bytes);
 
 }  // namespace cenote::torch_ops
