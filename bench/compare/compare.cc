@@ -24,7 +24,7 @@ namespace {
 using namespace cenote_bench;
 
 struct Options {
-  std::filesystem::path out_dir = "compare-results";
+  std::filesystem::path out_dir = "build/bench";
   int threads = 0;
   bool quick = false;
   bool keep_memory = false;
@@ -43,7 +43,7 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--filter", options.filter, "Only rows whose name matches this regular expression")
       ->check([](const std::string& text) -> std::string {
         try {
-          std::regex pattern(text);
+          static_cast<void>(std::regex(text));
           return {};
         } catch (const std::regex_error& error) {
           return "not a regular expression: " + std::string(error.what());
@@ -87,9 +87,7 @@ std::string command_line(int argc, char** argv) {
   return text;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   CLI::App app("Times cenote's pooling against torch's");
   Options options;
   add_options(app, options);
@@ -98,24 +96,30 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  if (options.threads > 0) at::set_num_threads(options.threads);
+  if (options.keep_memory) {
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, -1);
+  }
+  const at::NoGradGuard no_grad;
+  const Machine machine = describe_machine();
+  const Setting setting{command_line(argc, argv), options.min_seconds, options.keep_memory};
+  std::filesystem::create_directories(options.out_dir);  // before the long part, in case it cannot be
+  print_machine(machine, setting);
+  const std::vector<Result> results = run_all(options);
+  print_slower_rows(results);
+  write_reports(options.out_dir, machine, setting, results);
+  fmt::print("\nwritten: {} and compare.md\n", (options.out_dir / "compare.json").string());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
   try {
-    if (options.threads > 0) at::set_num_threads(options.threads);
-    if (options.keep_memory) {
-      mallopt(M_MMAP_MAX, 0);
-      mallopt(M_TRIM_THRESHOLD, -1);
-    }
-    const at::NoGradGuard no_grad;
-    const Machine machine = describe_machine();
-    const Setting setting{command_line(argc, argv), options.min_seconds, options.keep_memory};
-    std::filesystem::create_directories(options.out_dir);  // before the long part, in case it cannot be
-    print_machine(machine, setting);
-    const std::vector<Result> results = run_all(options);
-    print_slower_rows(results);
-    write_reports(options.out_dir, machine, setting, results);
-    fmt::print("\nwritten: {} and compare.md\n", (options.out_dir / "compare.json").string());
+    return run(argc, argv);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "cenote_compare: {}\n", error.what());
+    std::fprintf(stderr, "cenote_compare: %s\n", error.what());
     return 1;
   }
-  return 0;
 }

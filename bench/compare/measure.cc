@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <utility>
 
 namespace cenote_bench {
@@ -24,7 +25,7 @@ double milliseconds_of(const Contender& contender, std::size_t number) {
 Timing summarise(std::vector<double> samples) {
   std::sort(samples.begin(), samples.end());
   const auto at = [&](double part) {
-    return samples[static_cast<std::size_t>(part * static_cast<double>(samples.size() - 1) + 0.5)];
+    return samples[static_cast<std::size_t>(std::lround(part * static_cast<double>(samples.size() - 1)))];
   };
   return {at(0.5), samples.front(), at(0.1), at(0.9), samples.size()};
 }
@@ -47,6 +48,7 @@ std::vector<Timing> measure(const std::vector<Contender>& contenders, const Meas
     }
   }
   std::vector<Timing> timings;
+  timings.reserve(count);
   for (std::vector<double>& one : samples) timings.push_back(summarise(std::move(one)));
   return timings;
 }

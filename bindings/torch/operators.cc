@@ -30,7 +30,7 @@ std::vector<Handles> find_handles() {
 }
 
 std::string bare_name(const OpInfo& op, Form form) {
-  const std::string name(op.name);
+  std::string name(op.name);
   switch (form) {
     case Form::kForward:
       return name;

@@ -116,7 +116,7 @@ void Learner::load_optimiser(torch::serialize::InputArchive& archive) {
   const auto options = [this]() -> const torch::optim::AdamOptions& {
     return static_cast<const torch::optim::AdamOptions&>(optimiser_.param_groups().at(0).options());
   };
-  const torch::optim::AdamOptions own = options();
+  const auto own = torch::optim::AdamOptions(options());  // a copy: loading replaces them
   optimiser_.load(archive);
   if (!(options() == own)) fail(ErrorCode::kBadFile, "it holds another optimiser");
   for (const torch::Tensor& parameter : network_->parameters()) {

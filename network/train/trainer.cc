@@ -264,7 +264,7 @@ void Run::load_archive() {
   }
   torch::Tensor generator;
   archive.read("generator", generator);
-  const at::Generator own = at::detail::getDefaultCPUGenerator();
+  const at::Generator& own = at::detail::getDefaultCPUGenerator();
   require_restored(generator, own.get_state(), "the random generator");
   at::Generator(own).set_state(generator);
 }

@@ -44,7 +44,6 @@ std::size_t size_of(DType dtype) {
     case DType::f32:
       return 4;
     case DType::f64:
-      return 8;
     case DType::i64:
       return 8;
     case DType::u8:

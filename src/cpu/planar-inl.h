@@ -59,7 +59,8 @@ inline std::int64_t outs_per_tile(const Axis& w) {
 template <class T>
 class PhaseBuffer {
  public:
-  static constexpr std::int64_t kSlack = 4 * HWY_MAX_BYTES / static_cast<std::int64_t>(sizeof(T));
+  static constexpr std::int64_t kSlack =
+      std::int64_t{4} * HWY_MAX_BYTES / static_cast<std::int64_t>(sizeof(T));
 
   /// `split`: even and odd positions apart. Whole vectors are stored from position `lead` on, so those
   /// places are aligned.

@@ -139,7 +139,7 @@ void MaxElement(const InputRows<T>& rows, std::int64_t stride, const Axis& w, st
   for (std::int64_t i = 0; i < rows.count(); ++i) {
     for (std::int64_t j = 0; j < taps.count; ++j) {
       const T candidate = rows.row(i)[(taps.position + j * w.dilation()) * stride];
-      if (tap >= 0 && !(candidate > value) && candidate == candidate) continue;
+      if (tap >= 0 && !(candidate > value) && !__builtin_isnan(candidate)) continue;
       value = candidate;
       tap = rows.tap(i) * w.kernel() + taps.first + j;
     }

@@ -121,8 +121,8 @@ struct ReaderRow {
 class ReaderRows {
  public:
   void collect(const Axes& axes, std::int64_t d, std::int64_t h) {
-    const Axis& depth = with_readers_of(axes[0], d, own_depth_);
-    const Axis& height = with_readers_of(axes[1], h, own_height_);
+    const Axis& depth = *with_readers_of(&axes[0], d, own_depth_);
+    const Axis& height = *with_readers_of(&axes[1], h, own_height_);
     const Reader* const d_end = depth.readers_end(d);
     const Reader* const h_begin = height.readers_begin(h);
     const Reader* const h_end = height.readers_end(h);
@@ -150,13 +150,13 @@ class ReaderRows {
   const ReaderRow* begin() const { return rows_.get(); }
 
   /// `axis` where it has its table, else this thread's copy with a table for one position.
-  static const Axis& with_readers_of(const Axis& axis, std::int64_t position, Axis& own) {
-    if (axis.tabulated_readers(0, axis.in())) return axis;
-    if (own.in() != axis.in() || !own.tabulated_readers(position, position + 1)) {
-      own = axis;
+  static const Axis* with_readers_of(const Axis* axis, std::int64_t position, Axis& own) {
+    if (axis->tabulated_readers(0, axis->in())) return axis;
+    if (own.in() != axis->in() || !own.tabulated_readers(position, position + 1)) {
+      own = *axis;
       own.tabulate_readers(position, position + 1);
     }
-    return own;
+    return &own;
   }
 
   Scratch<ReaderRow> rows_;

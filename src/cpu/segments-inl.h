@@ -77,9 +77,9 @@ Total<Reduction, T> ReduceRun(const Run<T>& run) {
 /// First element equal to `value` (or the last NaN, when it is NaN), else -1.
 template <class T>
 HWY_NOINLINE std::int64_t FindInRun(const Run<T>& run, T value) {
-  if (value != value) {
+  if (__builtin_isnan(value)) {
     for (std::int64_t i = run.count; i-- > 0;) {
-      if (run.from[i * run.step] != run.from[i * run.step]) return i;
+      if (__builtin_isnan(run.from[i * run.step])) return i;
     }
     return -1;
   }
@@ -119,7 +119,7 @@ Total<Reduction, T> ReduceWindow(const InputRows<T>& rows, const Taps& taps, std
 template <class T>
 std::int64_t FindInWindow(const InputRows<T>& rows, const Axis& w, const Taps& taps, std::int64_t stride,
                           T value) {
-  const bool backwards = value != value;  // the last NaN, but the first of everything else
+  const bool backwards = __builtin_isnan(value);  // the last NaN, but the first of everything else
   for (std::int64_t k = 0; k < rows.count(); ++k) {
     const std::int64_t i = backwards ? rows.count() - 1 - k : k;
     const std::int64_t found = FindInRun(run_of(rows.row(i), taps, w.dilation(), stride), value);

@@ -118,7 +118,7 @@ struct MaxReduction {
   }
   template <class T>
   static HWY_INLINE T combine_scalar(T acc, T v) {
-    return v > acc || v != v ? v : acc;
+    return v > acc || __builtin_isnan(v) ? v : acc;
   }
 };
 

@@ -125,6 +125,12 @@ BasicTensor5<Void> to_tensor5(const OpName& op, Void* data, DType dtype, const D
   return tensor;
 }
 
+/// Where a spatial axis of an op lies among D, H and W.
+std::size_t spatial_place(const OpName& op, int axis) {
+  const int place = 3 - op.spatial_rank + axis;
+  return static_cast<std::size_t>(place);
+}
+
 }  // namespace
 
 void check_input_sizes(const OpName& op, const Dims& sizes) {
@@ -146,8 +152,7 @@ void check_input_sizes(const OpName& op, const Dims& sizes) {
 std::array<std::int64_t, 3> spatial_sizes(const OpName& op, const Dims& sizes) {
   std::array<std::int64_t, 3> spatial{1, 1, 1};
   for (int axis = 0; axis < op.spatial_rank; ++axis) {
-    spatial[static_cast<std::size_t>(3 - op.spatial_rank + axis)] =
-        sizes[sizes.size() - op.spatial_rank + axis];
+    spatial[spatial_place(op, axis)] = sizes[sizes.size() - op.spatial_rank + axis];
   }
   return spatial;
 }
@@ -156,8 +161,7 @@ Dims with_spatial_sizes(const OpName& op, const Dims& sizes, const std::array<st
   Dims result = sizes;
   std::int64_t count = 1;
   for (int axis = 0; axis < op.spatial_rank; ++axis) {
-    result[sizes.size() - op.spatial_rank + axis] =
-        spatial[static_cast<std::size_t>(3 - op.spatial_rank + axis)];
+    result[sizes.size() - op.spatial_rank + axis] = spatial[spatial_place(op, axis)];
   }
   for (const std::int64_t size : result) {
     if (size > 0) count = checked_multiply(count, size, op.name, "number of elements of y");
@@ -171,7 +175,7 @@ std::array<std::int64_t, 3> per_axis(const OpName& op, std::string_view argument
           op.spatial_rank, " values, got ", values);
   std::array<std::int64_t, 3> result{missing, missing, missing};
   for (int axis = 0; axis < op.spatial_rank; ++axis) {
-    result[static_cast<std::size_t>(3 - op.spatial_rank + axis)] = values[values.size() == 1 ? 0 : axis];
+    result[spatial_place(op, axis)] = values[values.size() == 1 ? 0 : axis];
   }
   return result;
 }

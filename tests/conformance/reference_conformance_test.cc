@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <sstream>
+#include <type_traits>
 
 #include "cenote/runtime.h"
 #include "conformance/replay.h"
@@ -50,12 +51,19 @@ class FailureLog {
   std::vector<Failure> failures_;
 };
 
+template <class T>
+bool is_nan(T value) {
+  if constexpr (std::is_floating_point_v<T>) return std::isnan(value);
+  return false;
+}
+
 /// Equal, NaN to NaN; 0 and -0 are equal.
 template <class T>
 std::string difference(const std::vector<T>& got, const std::vector<T>& expected) {
   if (got.size() != expected.size()) return "different number of elements";
   for (std::size_t i = 0; i < got.size(); ++i) {
-    if (got[i] == expected[i] || (got[i] != got[i] && expected[i] != expected[i])) continue;
+    const bool both_nan = is_nan(got[i]) && is_nan(expected[i]);
+    if (got[i] == expected[i] || both_nan) continue;
     std::ostringstream text;
     text.precision(17);
     text << "element " << i << " is " << got[i] << ", expected " << expected[i];
@@ -102,8 +110,10 @@ Terms count_terms(const Case& one) {
       terms.forward *= taps;
       terms.backward *= taps;
     } else {
-      terms.forward *= static_cast<double>(size / out + 2);
-      terms.backward *= static_cast<double>(std::min(out, out / size + 2));
+      const std::int64_t taps = size / out + 2;
+      const std::int64_t readers = std::min(out, out / size + 2);
+      terms.forward *= static_cast<double>(taps);
+      terms.backward *= static_cast<double>(readers);
     }
   }
   return terms;
