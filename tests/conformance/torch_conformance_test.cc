@@ -198,8 +198,9 @@ class Tally {
     for (const std::string& target : cenote::cpu_targets()) {
       const TargetGuard guard(target);
       for (const std::string& problem : comparison.run()) {
-        failures_.push_back(
-            {cenote::element_count(one.sizes), target + ", " + problem + "\n    " + describe(one)});
+        std::ostringstream text;
+        text << target << ", " << problem << "\n    " << describe(one);
+        failures_.emplace_back(cenote::element_count(one.sizes), text.str());
       }
     }
   }

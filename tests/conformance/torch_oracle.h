@@ -103,6 +103,7 @@ class TorchOracle {
 
   std::vector<std::int64_t> all(std::int64_t AxisOptions::* member) const {
     std::vector<std::int64_t> values;
+    values.reserve(axes_.size());
     for (const AxisOptions& axis : axes_) values.push_back(axis.*member);
     return values;
   }

@@ -18,6 +18,7 @@ using testing::Not;
 TEST(LayerTable, CountsTheGapNetwork) {
   const auto layers = layer_costs({});
   std::vector<std::string> names;
+  names.reserve(layers.size());
   for (const LayerCost& layer : layers) names.push_back(layer.name);
   EXPECT_THAT(names, ElementsAre("conv1", "relu1", "conv2", "relu2", "gap", "flatten", "linear"));
   EXPECT_THAT(layers[2].output, ElementsAre(128, 14, 14));
