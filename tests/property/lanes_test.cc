@@ -93,7 +93,7 @@ void check_rows(Case one, std::int64_t width) {
 
 /// Every channel alike but one; that one and the others have each one expected plane.
 void check_channels(Case one, std::int64_t channels) {
-  constexpr std::int64_t kPlane = 3 * 4;
+  constexpr std::int64_t kPlane = std::int64_t{3} * 4;
   one.sizes = {channels, 3, 4};
   std::vector<double> plane(kPlane);
   for (std::size_t i = 0; i < plane.size(); ++i) plane[i] = ordinary(static_cast<std::int64_t>(i));

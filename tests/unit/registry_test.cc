@@ -19,7 +19,6 @@ namespace {
 
 using cenote_test::expect_invalid;
 using cenote_test::GuardedTensor;
-using cenote_test::integers_of;
 using cenote_test::iota;
 using cenote_test::values_of;
 

@@ -10,7 +10,6 @@
 namespace cenote {
 namespace {
 
-using cenote_test::expect_error;
 using cenote_test::expect_invalid;
 using cenote_test::expect_overflow;
 using cenote_test::GuardedTensor;

@@ -248,7 +248,7 @@ TEST_P(OnEveryTarget, HugeKernelsCostNoMoreThanTheInput) {
 
 TEST_P(OnEveryTarget, AllocatingFormsKeepTheLayout) {
   const GuardedTensor x(DType::f32, Dims{2, 3, 4, 6}, cenote_test::LayoutKind::kChannelsLast, 2, 0);
-  assign(x, iota(2 * 3 * 4 * 6));
+  assign(x, iota(std::int64_t{2} * 3 * 4 * 6));
   const MaxPoolResult max = max_pool2d_with_indices(x, {.kernel = 2});
   EXPECT_EQ(max.values.strides(), (Dims{18, 1, 9, 3}));
   EXPECT_EQ(max.indices.strides(), (Dims{18, 1, 9, 3}));
