@@ -49,8 +49,7 @@ Tensor read_array(const std::string& path) {
   check_start(path, format);
   const std::string text = network::read_file(path, std::numeric_limits<std::int64_t>::max());
   const std::span<const std::byte> file = std::as_bytes(std::span(text));
-  Tensor tensor = format == Format::kNpy ? decode_npy(file, path) : decode_png(file, path);
-  return tensor.dtype() == DType::u8 ? to_f32(tensor) : tensor;
+  return format == Format::kNpy ? decode_npy(file, path) : to_f32(decode_png(file, path));
 }
 
 std::vector<std::byte> encode_array(const std::string& path, const Tensor& tensor) {

@@ -12,7 +12,7 @@
 
 namespace cenote::cli {
 
-/// Reads a tensor of f32 or f64 (8-bit data becomes f32). Throws Error kBadFile with the path and what is
+/// Reads a tensor; an image becomes f32. Throws Error kBadFile with the path and what is
 /// wrong, kInvalidArgument for an unknown ending, kIo when the file cannot be read.
 Tensor read_array(const std::string& path);
 
@@ -37,7 +37,7 @@ constexpr std::size_t kStartBytes = 66'000;
 void check_npy_start(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path);
 void check_png_start(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path);
 
-/// f32, f64 or u8, C or Fortran order, versions 1 to 3.
+/// f32, f64, f16, i8, u8, i32 or i64, C or Fortran order, versions 1 to 3.
 Tensor decode_npy(std::span<const std::byte> file, const std::string& path);
 /// f32, f64 or i64.
 std::vector<std::byte> encode_npy(const Tensor& tensor);

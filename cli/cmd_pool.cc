@@ -220,7 +220,8 @@ void add_pool(CLI::App& app, int& /*exit_code*/) {
       ->add_option("op", flags->op, "Name of the op, for example max_pool2d; `cenote info --ops` lists all")
       ->required()
       ->type_name("OP");
-  command->add_option("in", flags->input, "Input: .npy (f32, f64, u8) or .png (8 bits per channel)")
+  command
+      ->add_option("in", flags->input, "Input: .npy (f32, f64, f16, integers) or .png (8 bits per channel)")
       ->required()
       ->type_name("FILE");
   command->add_option("out", flags->output, "Output: .npy or .png; may be the input")

@@ -162,13 +162,22 @@ std::string_view header_text(std::span<const std::byte> start, const std::string
   return text.substr(data - length, length);
 }
 
+struct NamedDType {
+  const char* descr;
+  DType dtype;
+};
+
+/// NumPy has no bfloat16.
+constexpr NamedDType kDTypes[] = {{"<f4", DType::f32}, {"<f8", DType::f64}, {"<f2", DType::f16},
+                                  {"|i1", DType::i8},  {"|u1", DType::u8},  {"<i4", DType::i32},
+                                  {"<i8", DType::i64}};
+
 DType dtype_of(const std::string& descr, const std::string& path) {
-  if (descr == "<f4") return DType::f32;
-  if (descr == "<f8") return DType::f64;
-  if (descr == "|u1") return DType::u8;
+  for (const NamedDType& one : kDTypes)
+    if (descr == one.descr) return one.dtype;
   if (descr.starts_with('>')) fail_npy(path, fmt::format("big-endian dtype '{}' is not supported", descr));
   if (descr.find('O') != std::string::npos) fail_npy(path, "object arrays are not supported");
-  fail_npy(path, fmt::format("dtype '{}' is not supported; use <f4, <f8 or |u1", descr));
+  fail_npy(path, fmt::format("dtype '{}' is not supported; use <f4, <f8, <f2, |i1, |u1, <i4 or <i8", descr));
 }
 
 /// Bytes that the shape asks for. Sizes of 0 count as 1 for the overflow check, so strides are safe too.
@@ -220,17 +229,8 @@ Dims fortran_strides(const Dims& shape) {
 }
 
 const char* descr_of(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return "<f4";
-    case DType::f64:
-      return "<f8";
-    case DType::i64:
-      return "<i8";
-    case DType::u8:
-    case DType::u16:
-      break;
-  }
+  for (const NamedDType& one : kDTypes)
+    if (one.dtype == dtype) return one.descr;
   throw Error(ErrorCode::kUnsupported, fmt::format("cannot write {} to a NumPy file", name_of(dtype)));
 }
 

@@ -23,10 +23,11 @@ std::vector<NamedBackend> build_list() {
   const std::vector<cpu::Target> targets = cpu::supported_targets();
   for (const cpu::Target& target : targets) {
     cpu::choose_target(target);
-    list.push_back({target.name, {cpu::window(), cpu::adaptive(), cpu::global()}});
+    list.push_back({target.name, {cpu::window(), cpu::adaptive(), cpu::global(), cpu::convert(), false}});
   }
   cpu::choose_target(targets.front());
-  list.push_back({"reference", {reference::window, reference::adaptive, reference::global}});
+  list.push_back(
+      {"reference", {reference::window, reference::adaptive, reference::global, reference::convert, true}});
   return list;
 }
 
@@ -59,6 +60,8 @@ std::atomic<const NamedBackend*>& current() {
 }  // namespace
 
 const Backend& backend() { return current().load(std::memory_order_acquire)->backend; }
+
+const Backend& reference_backend() { return all_backends().back().backend; }
 
 std::vector<std::string> cpu_targets() {
   std::vector<std::string> names;

@@ -49,19 +49,31 @@ struct GlobalBackend {
   void (*avg_backward)(const Tensor5& grad_x, const ConstTensor5& grad_y);
 };
 
+/// From one pooled dtype to another, one of them f32 or f64, rounding as pooling does: to nearest for
+/// floating types, towards zero and to the ends of the range for integers. `reverse` reverses the order: -x.
+/// The reference also takes a dtype to itself, integers by their complement.
+struct ConvertBackend {
+  void (*convert)(const Tensor5& to, const ConstTensor5& from, bool reverse);
+};
+
 struct Backend {
   WindowBackend window;
   AdaptiveBackend adaptive;
   GlobalBackend global;
+  ConvertBackend convert;
+  bool any_dtype;  // else the families take f32 and f64 alone
 };
 
 /// The loops of the CPU target in use.
 const Backend& backend();
+/// The reference loops, whatever the target.
+const Backend& reference_backend();
 
 namespace reference {
 extern const WindowBackend window;
 extern const AdaptiveBackend adaptive;
 extern const GlobalBackend global;
+extern const ConvertBackend convert;
 }  // namespace reference
 
 namespace cpu {
@@ -69,6 +81,7 @@ namespace cpu {
 const WindowBackend& window();
 const AdaptiveBackend& adaptive();
 const GlobalBackend& global();
+const ConvertBackend& convert();
 }  // namespace cpu
 
 }  // namespace cenote

@@ -5,8 +5,10 @@
 #include <ATen/ops/empty_strided.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "large_memory.h"
 
@@ -26,6 +28,22 @@ Dims concrete(c10::SymIntArrayRef values) {
                                                allowed + ", got " + c10::toString(type));
 }
 
+constexpr std::array<std::pair<DType, at::ScalarType>, 9> kDTypes{{
+    {DType::f32, at::kFloat},
+    {DType::f64, at::kDouble},
+    {DType::f16, at::kHalf},
+    {DType::bf16, at::kBFloat16},
+    {DType::i8, at::kChar},
+    {DType::u8, at::kByte},
+    {DType::u16, at::kUInt16},
+    {DType::i32, at::kInt},
+    {DType::i64, at::kLong},
+}};
+
+bool knows(at::ScalarType type) {
+  return std::any_of(kDTypes.begin(), kDTypes.end(), [&](const auto& pair) { return pair.second == type; });
+}
+
 }  // namespace
 
 Dims to_dims(at::IntArrayRef values) { return {values.data(), values.size()}; }
@@ -35,41 +53,26 @@ at::IntArrayRef to_array_ref(const Dims& dims) { return {dims.begin(), dims.end(
 Dims sizes_of(const at::Tensor& tensor) { return concrete(tensor.sym_sizes()); }
 
 at::ScalarType to_scalar_type(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return at::kFloat;
-    case DType::f64:
-      return at::kDouble;
-    case DType::i64:
-      return at::kLong;
-    case DType::u8:
-      return at::kByte;
-    case DType::u16:
-      return at::kUInt16;
-  }
+  for (const auto& [own, torchs] : kDTypes)
+    if (own == dtype) return torchs;
   TORCH_INTERNAL_ASSERT(false, "a dtype without a torch name");
 }
 
 DType to_dtype(at::ScalarType type, const OpInfo& op, const char* argument) {
-  switch (type) {
-    case at::kFloat:
-      return DType::f32;
-    case at::kDouble:
-      return DType::f64;
-    case at::kLong:
-      return DType::i64;
-    case at::kByte:
-      return DType::u8;
-    case at::kUInt16:
-      return DType::u16;
-    default:
-      fail_dtype(type, op, argument, "f32, f64, i64, u8 or u16");
-  }
+  for (const auto& [own, torchs] : kDTypes)
+    if (torchs == type) return own;
+  fail_dtype(type, op, argument, "f32, f64, f16, bf16, i8, u8, u16, i32 or i64");
 }
 
 void require_pooled_dtype(const at::Tensor& tensor, const OpInfo& op, const char* argument) {
   const at::ScalarType type = tensor.scalar_type();
-  if (type != at::kFloat && type != at::kDouble) fail_dtype(type, op, argument, "f32 or f64");
+  if (type == at::kUInt16 || !knows(type))
+    fail_dtype(type, op, argument, "f32, f64, f16, bf16, i8, u8, i32 or i64");
+}
+
+void require_gradient_dtype(const at::Tensor& tensor, const OpInfo& op, const char* argument) {
+  const at::ScalarType type = tensor.scalar_type();
+  if (!knows(type) || !at::isFloatingType(type)) fail_dtype(type, op, argument, "f32, f64, f16 or bf16");
 }
 
 ConstTensorView const_view(const at::Tensor& tensor, const OpInfo& op, const char* argument) {

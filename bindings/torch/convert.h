@@ -30,8 +30,10 @@ Dims sizes_of(const at::Tensor& tensor);
 at::ScalarType to_scalar_type(DType dtype);
 /// Throws Error, naming `op` and `argument`, for the dtypes that cenote does not know.
 DType to_dtype(at::ScalarType type, const OpInfo& op, const char* argument);
-/// Throws Error unless `tensor` is f32 or f64.
+/// Throws Error unless `tensor` is of a dtype that is pooled.
 void require_pooled_dtype(const at::Tensor& tensor, const OpInfo& op, const char* argument);
+/// Throws Error unless `tensor` is of a floating dtype.
+void require_gradient_dtype(const at::Tensor& tensor, const OpInfo& op, const char* argument);
 
 ConstTensorView const_view(const at::Tensor& tensor, const OpInfo& op, const char* argument);
 TensorView mutable_view(const at::Tensor& tensor, const OpInfo& op, const char* argument);

@@ -66,7 +66,7 @@ void check_sizes(const OpInfo& op, const char* argument, const at::Tensor& tenso
 }
 
 at::Tensor run_backward(const OpInfo& op, const BackwardCall& call) {
-  require_pooled_dtype(call.grad_y, op, "grad_output");
+  require_gradient_dtype(call.grad_y, op, "grad_output");
   const Dims y_sizes = op.shape(call.x_sizes, call.arguments);
   check_sizes(op, "grad_output", call.grad_y, y_sizes);
   if (op.records_indices) {

@@ -14,16 +14,19 @@
 
 #include "cenote/error.h"
 #include "cenote/export.h"
+#include "cenote/half.h"
 
 namespace cenote {
 
-/// Element types. f32 and f64 are pooled; i64 holds indices; u8 and u16 hold compact taps.
-enum class DType : std::uint8_t { f32, f64, i64, u8, u16 };
+/// Element types. All but u16 are pooled; i64 also holds indices, u8 and u16 compact taps.
+enum class DType : std::uint8_t { f32, f64, i64, u8, u16, f16, bf16, i8, i32 };
 
 /// Bytes of one element.
 CENOTE_EXPORT std::size_t size_of(DType dtype);
-/// "f32", "f64", "i64", "u8" or "u16".
+/// "f32", "f64", "i64", "u8", "u16", "f16", "bf16", "i8" or "i32".
 CENOTE_EXPORT const char* name_of(DType dtype);
+/// f64, f32, f16 or bf16.
+CENOTE_EXPORT bool is_floating(DType dtype);
 
 template <class T>
 struct DTypeOf;
@@ -46,6 +49,22 @@ struct DTypeOf<std::uint8_t> {
 template <>
 struct DTypeOf<std::uint16_t> {
   static constexpr DType value = DType::u16;
+};
+template <>
+struct DTypeOf<Float16> {
+  static constexpr DType value = DType::f16;
+};
+template <>
+struct DTypeOf<BFloat16> {
+  static constexpr DType value = DType::bf16;
+};
+template <>
+struct DTypeOf<std::int8_t> {
+  static constexpr DType value = DType::i8;
+};
+template <>
+struct DTypeOf<std::int32_t> {
+  static constexpr DType value = DType::i32;
 };
 
 /// Up to kMaxRank integers, one per dimension; used for sizes, strides and per-axis options.

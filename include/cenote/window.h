@@ -1,11 +1,15 @@
 // Window pooling: a kernel slides over the spatial axes of [N, C, spatial...] or [C, spatial...].
 //
 //   max_pool1d/2d/3d   y = max over the window          (padding never wins; NaN propagates)
+//   min_pool1d/2d/3d   y = min over the window          (the same)
 //   avg_pool1d/2d/3d   y = sum over the window / divisor
+//   sum_pool1d/2d/3d   y = sum over the window          (padding adds 0)
 //
 // Semantics, names and defaults follow PyTorch, with two additions for every op: a separate padding at
 // the end of each axis, and dilation (for avg too). Per-axis options take one value for all axes or one
-// value per axis. x and y are f32 or f64. Each op has the forms
+// value per axis. x and y have one dtype: f32, f64, f16, bf16, i8, u8, i32 or i64. f16 and bf16 accumulate in
+// f32; averages of integers round towards zero, as PyTorch's of i64 do, and sums stay within the range of the
+// type (of i64 they wrap around). Gradients are f32, f64, f16 or bf16. Each op has the forms
 //   NAME_shape(x_sizes, options)                 sizes of y, no data needed
 //   NAME(x, options)                             returns y in the layout of x
 //   NAME_into(y, x, options)                     writes y, allocates no tensor
@@ -55,7 +59,10 @@ struct AvgPoolOptions {
   std::optional<std::int64_t> divisor_override = {};  // replaces the divisor; not 0
 };
 
-/// y and where each maximum came from.
+using MinPoolOptions = MaxPoolOptions;
+using SumPoolOptions = MaxPoolOptions;
+
+/// y and where each maximum, or minimum, came from.
 struct MaxPoolResult {
   Tensor values;
   Tensor indices;
@@ -63,7 +70,8 @@ struct MaxPoolResult {
 
 // ---- max ----------------------------------------------------------------------------------------
 // Ties go to the first element in row-major order, a NaN wins over everything (the last one gives the
-// index), a window without a real element gives -inf and index -1, through which no gradient flows.
+// index), a window without a real element gives -inf (integers: their lowest value) and index -1, through
+// which no gradient flows.
 //
 // `indices` records where each maximum came from, in one of two forms chosen by its dtype:
 //   i64       PyTorch's return_indices: the flat position inside the D*H*W plane of the channel;
@@ -113,6 +121,49 @@ CENOTE_EXPORT void max_pool2d_backward_into(const TensorView& grad_x, const Cons
 CENOTE_EXPORT void max_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
                                             const ConstTensorView& indices, const MaxPoolOptions& options);
 
+// ---- min ----------------------------------------------------------------------------------------
+// As max with the order reversed: ties go to the first element, a NaN wins, a window without a real element
+// gives +inf, or the highest value of an integer type. Taps are those of max_pool_tap_dtype.
+
+CENOTE_EXPORT Dims min_pool1d_shape(const Dims& x_sizes, const MinPoolOptions& options);
+CENOTE_EXPORT Dims min_pool2d_shape(const Dims& x_sizes, const MinPoolOptions& options);
+CENOTE_EXPORT Dims min_pool3d_shape(const Dims& x_sizes, const MinPoolOptions& options);
+
+CENOTE_EXPORT Tensor min_pool1d(const ConstTensorView& x, const MinPoolOptions& options);
+CENOTE_EXPORT Tensor min_pool2d(const ConstTensorView& x, const MinPoolOptions& options);
+CENOTE_EXPORT Tensor min_pool3d(const ConstTensorView& x, const MinPoolOptions& options);
+
+/// values and indices; `indices_dtype` is i64, or the dtype of compact taps.
+CENOTE_EXPORT MaxPoolResult min_pool1d_with_indices(const ConstTensorView& x, const MinPoolOptions& options,
+                                                    DType indices_dtype = DType::i64);
+CENOTE_EXPORT MaxPoolResult min_pool2d_with_indices(const ConstTensorView& x, const MinPoolOptions& options,
+                                                    DType indices_dtype = DType::i64);
+CENOTE_EXPORT MaxPoolResult min_pool3d_with_indices(const ConstTensorView& x, const MinPoolOptions& options,
+                                                    DType indices_dtype = DType::i64);
+
+/// `indices` may be null. y and indices must not overlap x or each other.
+CENOTE_EXPORT void min_pool1d_into(const TensorView& y, const ConstTensorView& x,
+                                   const MinPoolOptions& options, const TensorView* indices = nullptr);
+CENOTE_EXPORT void min_pool2d_into(const TensorView& y, const ConstTensorView& x,
+                                   const MinPoolOptions& options, const TensorView* indices = nullptr);
+CENOTE_EXPORT void min_pool3d_into(const TensorView& y, const ConstTensorView& x,
+                                   const MinPoolOptions& options, const TensorView* indices = nullptr);
+
+/// Deterministic. Throws Error when an i64 index lies outside the plane (-1 is legal: no gradient).
+CENOTE_EXPORT Tensor min_pool1d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
+                                         const Dims& x_sizes, const MinPoolOptions& options);
+CENOTE_EXPORT Tensor min_pool2d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
+                                         const Dims& x_sizes, const MinPoolOptions& options);
+CENOTE_EXPORT Tensor min_pool3d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
+                                         const Dims& x_sizes, const MinPoolOptions& options);
+
+CENOTE_EXPORT void min_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const ConstTensorView& indices, const MinPoolOptions& options);
+CENOTE_EXPORT void min_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const ConstTensorView& indices, const MinPoolOptions& options);
+CENOTE_EXPORT void min_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const ConstTensorView& indices, const MinPoolOptions& options);
+
 // ---- avg ----------------------------------------------------------------------------------------
 // The divisor is divisor_override, or the number of window positions inside the padded input
 // (count_include_pad), or the number of real elements. A window without a real element gives 0.
@@ -145,5 +196,36 @@ CENOTE_EXPORT void avg_pool2d_backward_into(const TensorView& grad_x, const Cons
                                             const AvgPoolOptions& options);
 CENOTE_EXPORT void avg_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
                                             const AvgPoolOptions& options);
+
+// ---- sum ----------------------------------------------------------------------------------------
+
+CENOTE_EXPORT Dims sum_pool1d_shape(const Dims& x_sizes, const SumPoolOptions& options);
+CENOTE_EXPORT Dims sum_pool2d_shape(const Dims& x_sizes, const SumPoolOptions& options);
+CENOTE_EXPORT Dims sum_pool3d_shape(const Dims& x_sizes, const SumPoolOptions& options);
+
+CENOTE_EXPORT Tensor sum_pool1d(const ConstTensorView& x, const SumPoolOptions& options);
+CENOTE_EXPORT Tensor sum_pool2d(const ConstTensorView& x, const SumPoolOptions& options);
+CENOTE_EXPORT Tensor sum_pool3d(const ConstTensorView& x, const SumPoolOptions& options);
+
+CENOTE_EXPORT void sum_pool1d_into(const TensorView& y, const ConstTensorView& x,
+                                   const SumPoolOptions& options);
+CENOTE_EXPORT void sum_pool2d_into(const TensorView& y, const ConstTensorView& x,
+                                   const SumPoolOptions& options);
+CENOTE_EXPORT void sum_pool3d_into(const TensorView& y, const ConstTensorView& x,
+                                   const SumPoolOptions& options);
+
+CENOTE_EXPORT Tensor sum_pool1d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
+                                         const SumPoolOptions& options);
+CENOTE_EXPORT Tensor sum_pool2d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
+                                         const SumPoolOptions& options);
+CENOTE_EXPORT Tensor sum_pool3d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
+                                         const SumPoolOptions& options);
+
+CENOTE_EXPORT void sum_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const SumPoolOptions& options);
+CENOTE_EXPORT void sum_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const SumPoolOptions& options);
+CENOTE_EXPORT void sum_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                            const SumPoolOptions& options);
 
 }  // namespace cenote

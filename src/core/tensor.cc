@@ -41,15 +41,19 @@ std::int64_t span_of(const Dims& sizes, const Dims& strides) {
 
 std::size_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::f32:
-      return 4;
     case DType::f64:
     case DType::i64:
       return 8;
-    case DType::u8:
-      return 1;
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    case DType::f16:
+    case DType::bf16:
     case DType::u16:
       return 2;
+    case DType::i8:
+    case DType::u8:
+      return 1;
   }
   fail(ErrorCode::kInvalidArgument, "size_of", "dtype must be a DType, got ", static_cast<int>(dtype));
 }
@@ -66,8 +70,20 @@ const char* name_of(DType dtype) {
       return "u8";
     case DType::u16:
       return "u16";
+    case DType::f16:
+      return "f16";
+    case DType::bf16:
+      return "bf16";
+    case DType::i8:
+      return "i8";
+    case DType::i32:
+      return "i32";
   }
   fail(ErrorCode::kInvalidArgument, "name_of", "dtype must be a DType, got ", static_cast<int>(dtype));
+}
+
+bool is_floating(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::f16 || dtype == DType::bf16;
 }
 
 Dims::Dims(const std::int64_t* values, std::size_t count) {

@@ -54,8 +54,9 @@ DType tap_dtype(const OpName& op, const Dims& x_sizes, const AdaptivePoolOptions
 void max_into(const OpName& op, const TensorView& y, const ConstTensorView& x,
               const AdaptivePoolOptions& options, const TensorView* indices) {
   run_max(op, y, indices, x, infer_sizes(op, x.sizes, options), tap_dtype(op, x.sizes, options),
-          [](const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
-            backend().adaptive.max(to, record, from);
+          Order::kAscending,
+          [](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
+            loops.adaptive.max(to, record, from);
           });
 }
 
@@ -85,9 +86,8 @@ void max_backward_into(const OpName& op, const TensorView& grad_x, const ConstTe
   const Dims y_sizes = infer_sizes(op, grad_x.sizes, options);
   check_has_outputs(op, y_sizes);
   run_max_backward(op, grad_x, grad_y, indices, y_sizes, tap_dtype(op, grad_x.sizes, options),
-                   [](const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
-                     return backend().adaptive.max_backward(to, from, record);
-                   });
+                   [](const Backend& loops, const Tensor5& to, const ConstTensor5& from,
+                      const ConstTensor5& record) { return loops.adaptive.max_backward(to, from, record); });
 }
 
 Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const ConstTensorView& indices,
@@ -100,7 +100,9 @@ Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const Const
 void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x,
               const AdaptivePoolOptions& options) {
   run_avg(op, y, x, infer_sizes(op, x.sizes, options),
-          [](const Tensor5& to, const ConstTensor5& from) { backend().adaptive.avg(to, from); });
+          [](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+            loops.adaptive.avg(to, from);
+          });
 }
 
 Tensor avg(const OpName& op, const ConstTensorView& x, const AdaptivePoolOptions& options) {
@@ -113,9 +115,10 @@ void avg_backward_into(const OpName& op, const TensorView& grad_x, const ConstTe
                        const AdaptivePoolOptions& options) {
   const Dims y_sizes = infer_sizes(op, grad_x.sizes, options);
   check_has_outputs(op, y_sizes);
-  run_avg_backward(op, grad_x, grad_y, y_sizes, [](const Tensor5& to, const ConstTensor5& from) {
-    backend().adaptive.avg_backward(to, from);
-  });
+  run_avg_backward(op, grad_x, grad_y, y_sizes,
+                   [](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+                     loops.adaptive.avg_backward(to, from);
+                   });
 }
 
 Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims& x_sizes,

@@ -21,9 +21,9 @@ Dims infer_sizes(const OpName& op, const Dims& x_sizes) {
 }
 
 void max_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const TensorView* indices) {
-  run_max(op, y, indices, x, infer_sizes(op, x.sizes), DType::i64,
-          [](const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
-            backend().global.max(to, record, from);
+  run_max(op, y, indices, x, infer_sizes(op, x.sizes), DType::i64, Order::kAscending,
+          [](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
+            loops.global.max(to, record, from);
           });
 }
 
@@ -43,9 +43,8 @@ MaxPoolResult max_with_indices(const OpName& op, const ConstTensorView& x) {
 void max_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                        const ConstTensorView& indices) {
   run_max_backward(op, grad_x, grad_y, indices, infer_sizes(op, grad_x.sizes), DType::i64,
-                   [](const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
-                     return backend().global.max_backward(to, from, record);
-                   });
+                   [](const Backend& loops, const Tensor5& to, const ConstTensor5& from,
+                      const ConstTensor5& record) { return loops.global.max_backward(to, from, record); });
 }
 
 Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const ConstTensorView& indices,
@@ -56,8 +55,9 @@ Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const Const
 }
 
 void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x) {
-  run_avg(op, y, x, infer_sizes(op, x.sizes),
-          [](const Tensor5& to, const ConstTensor5& from) { backend().global.avg(to, from); });
+  run_avg(
+      op, y, x, infer_sizes(op, x.sizes),
+      [](const Backend& loops, const Tensor5& to, const ConstTensor5& from) { loops.global.avg(to, from); });
 }
 
 Tensor avg(const OpName& op, const ConstTensorView& x) {
@@ -67,9 +67,10 @@ Tensor avg(const OpName& op, const ConstTensorView& x) {
 }
 
 void avg_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y) {
-  run_avg_backward(
-      op, grad_x, grad_y, infer_sizes(op, grad_x.sizes),
-      [](const Tensor5& to, const ConstTensor5& from) { backend().global.avg_backward(to, from); });
+  run_avg_backward(op, grad_x, grad_y, infer_sizes(op, grad_x.sizes),
+                   [](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+                     loops.global.avg_backward(to, from);
+                   });
 }
 
 Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims& x_sizes) {

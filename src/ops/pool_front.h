@@ -3,34 +3,32 @@
 #pragma once
 
 #include "ops/tensor_check.h"
+#include "ops/working_dtype.h"
 
 namespace cenote {
 
-/// run(y, indices or null, x)
+/// run(loops, y, indices or null, x); with Order::kReversed for a minimum
 template <class Run>
 void run_max(const OpName& op, const TensorView& y, const TensorView* indices, const ConstTensorView& x,
-             const Dims& y_sizes, DType tap_dtype, const Run& run) {
+             const Dims& y_sizes, DType tap_dtype, Order order, const Run& run) {
   check_pooled_dtype(op, "x", x.dtype);
   check_same_dtype(op, "y", y.dtype, x.dtype);
   const ConstTensor5 from = read_argument(op, "x", x);
   const Tensor5 to = written_argument(op, "y", y, y_sizes);
   check_no_overlap(op, "y", y, "x", x);
-  if (indices == nullptr) {
-    run(to, nullptr, from);
-    return;
-  }
+  if (indices == nullptr) return pool_in_working_dtype(to, nullptr, from, false, order, run);
   check_indices_dtype(op, indices->dtype, tap_dtype);
   const Tensor5 record = written_argument(op, "indices", *indices, y_sizes);
   check_no_overlap(op, "indices", *indices, "x", x);
   check_no_overlap(op, "indices", *indices, "y", y);
-  run(to, &record, from);
+  pool_in_working_dtype(to, &record, from, false, order, run);
 }
 
-/// run(grad_x, grad_y, indices) returns an index outside the plane, if it met one.
+/// run(loops, grad_x, grad_y, indices) returns an index outside the plane, if it met one.
 template <class Run>
 void run_max_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                       const ConstTensorView& indices, const Dims& y_sizes, DType tap_dtype, const Run& run) {
-  check_pooled_dtype(op, "grad_x", grad_x.dtype);
+  check_gradient_dtype(op, "grad_x", grad_x.dtype);
   check_same_dtype(op, "grad_y", grad_y.dtype, grad_x.dtype);
   check_indices_dtype(op, indices.dtype, tap_dtype);
   check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
@@ -40,10 +38,14 @@ void run_max_backward(const OpName& op, const TensorView& grad_x, const ConstTen
   const Tensor5 to = written_argument(op, "grad_x", grad_x, grad_x.sizes);
   check_no_overlap(op, "grad_x", grad_x, "grad_y", grad_y);
   check_no_overlap(op, "grad_x", grad_x, "indices", indices);
-  check_bad_index(op, run(to, from, record), grad_x.sizes);
+  const auto bad =
+      gradient_in_working_dtype(to, from, &record,
+                                [&](const Backend& loops, const Tensor5& out, const ConstTensor5& in,
+                                    const ConstTensor5* where) { return run(loops, out, in, *where); });
+  check_bad_index(op, bad, grad_x.sizes);
 }
 
-/// run(y, x)
+/// run(loops, y, x)
 template <class Run>
 void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, const Dims& y_sizes,
              const Run& run) {
@@ -52,20 +54,27 @@ void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, co
   const ConstTensor5 from = read_argument(op, "x", x);
   const Tensor5 to = written_argument(op, "y", y, y_sizes);
   check_no_overlap(op, "y", y, "x", x);
-  run(to, from);
+  pool_in_working_dtype(to, nullptr, from, true, Order::kAscending,
+                        [&](const Backend& loops, const Tensor5& out, const Tensor5*,
+                            const ConstTensor5& in) { run(loops, out, in); });
 }
 
-/// run(grad_x, grad_y)
+/// run(loops, grad_x, grad_y)
 template <class Run>
 void run_avg_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                       const Dims& y_sizes, const Run& run) {
-  check_pooled_dtype(op, "grad_x", grad_x.dtype);
+  check_gradient_dtype(op, "grad_x", grad_x.dtype);
   check_same_dtype(op, "grad_y", grad_y.dtype, grad_x.dtype);
   check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
   const ConstTensor5 from = read_argument(op, "grad_y", grad_y);
   const Tensor5 to = written_argument(op, "grad_x", grad_x, grad_x.sizes);
   check_no_overlap(op, "grad_x", grad_x, "grad_y", grad_y);
-  run(to, from);
+  gradient_in_working_dtype(to, from, nullptr,
+                            [&](const Backend& loops, const Tensor5& out, const ConstTensor5& in,
+                                const ConstTensor5*) -> std::optional<std::int64_t> {
+                              run(loops, out, in);
+                              return std::nullopt;
+                            });
 }
 
 /// y for x: checked, then allocated in the layout of x.
@@ -86,7 +95,7 @@ inline MaxPoolResult make_outputs(const OpName& op, const ConstTensorView& x, co
 inline Tensor make_gradient(const OpName& op, const ConstTensorView& grad_y, const Dims& y_sizes,
                             const Dims& x_sizes) {
   check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
-  check_pooled_dtype(op, "grad_y", grad_y.dtype);
+  check_gradient_dtype(op, "grad_y", grad_y.dtype);
   read_argument(op, "grad_y", grad_y);
   return output_like(op, grad_y.dtype, x_sizes, grad_y);
 }

@@ -29,31 +29,37 @@ const ConstTensorView& indices_of(const ConstTensorView* indices) {
   return *indices;
 }
 
-#define CENOTE_MAX_POOL(RANK)                                                                                \
+#define CENOTE_EXTREMUM(NAME, SUMMARY, RANK)                                                                 \
   OpInfo {                                                                                                   \
-    "max_pool" #RANK "d", "window", "maximum over a sliding window", RANK, kTakesWindow, true,               \
-        [](const Dims& x, const OpArguments& a) { return max_pool##RANK##d_shape(x, max_options(a)); },      \
+    #NAME #RANK "d", "window", SUMMARY, RANK, kTakesWindow, true,                                            \
+        [](const Dims& x, const OpArguments& a) { return NAME##RANK##d_shape(x, max_options(a)); },          \
         [](const Dims&, const OpArguments& a) { return max_pool_tap_dtype(a.kernel, RANK); },                \
         [](const TensorView& y, const TensorView* indices, const ConstTensorView& x, const OpArguments& a) { \
-          max_pool##RANK##d_into(y, x, max_options(a), indices);                                             \
+          NAME##RANK##d_into(y, x, max_options(a), indices);                                                 \
         },                                                                                                   \
         [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,          \
            const OpArguments& a) {                                                                           \
-          max_pool##RANK##d_backward_into(grad_x, grad_y, indices_of(indices), max_options(a));              \
+          NAME##RANK##d_backward_into(grad_x, grad_y, indices_of(indices), max_options(a));                  \
         }                                                                                                    \
   }
 
-#define CENOTE_AVG_POOL(RANK)                                                                                \
-  OpInfo {                                                                                                   \
-    "avg_pool" #RANK "d", "window", "mean over a sliding window", RANK, kTakesWindow | kTakesDivisor, false, \
-        [](const Dims& x, const OpArguments& a) { return avg_pool##RANK##d_shape(x, avg_options(a)); },      \
-        nullptr,                                                                                             \
-        [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments& a) {         \
-          avg_pool##RANK##d_into(y, x, avg_options(a));                                                      \
-        },                                                                                                   \
-        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView*,                  \
-           const OpArguments& a) { avg_pool##RANK##d_backward_into(grad_x, grad_y, avg_options(a)); }        \
+#define CENOTE_MEAN(NAME, SUMMARY, PARAMETERS, OPTIONS, RANK)                                            \
+  OpInfo {                                                                                               \
+    #NAME #RANK "d", "window", SUMMARY, RANK, PARAMETERS, false,                                         \
+        [](const Dims& x, const OpArguments& a) { return NAME##RANK##d_shape(x, OPTIONS(a)); }, nullptr, \
+        [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments& a) {     \
+          NAME##RANK##d_into(y, x, OPTIONS(a));                                                          \
+        },                                                                                               \
+        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView*,              \
+           const OpArguments& a) { NAME##RANK##d_backward_into(grad_x, grad_y, OPTIONS(a)); }            \
   }
+
+#define CENOTE_MAX_POOL(RANK) CENOTE_EXTREMUM(max_pool, "maximum over a sliding window", RANK)
+#define CENOTE_MIN_POOL(RANK) CENOTE_EXTREMUM(min_pool, "minimum over a sliding window", RANK)
+#define CENOTE_AVG_POOL(RANK) \
+  CENOTE_MEAN(avg_pool, "mean over a sliding window", kTakesWindow | kTakesDivisor, avg_options, RANK)
+#define CENOTE_SUM_POOL(RANK) \
+  CENOTE_MEAN(sum_pool, "sum over a sliding window", kTakesWindow, max_options, RANK)
 
 #define CENOTE_ADAPTIVE_MAX_POOL(RANK)                                                                       \
   OpInfo {                                                                                                   \
@@ -120,7 +126,8 @@ const ConstTensorView& indices_of(const ConstTensorView* indices) {
 #define CENOTE_ALL_RANKS(ROW) ROW(1), ROW(2), ROW(3)
 
 constexpr std::array kOps{
-    CENOTE_ALL_RANKS(CENOTE_MAX_POOL),          CENOTE_ALL_RANKS(CENOTE_AVG_POOL),
+    CENOTE_ALL_RANKS(CENOTE_MAX_POOL),          CENOTE_ALL_RANKS(CENOTE_MIN_POOL),
+    CENOTE_ALL_RANKS(CENOTE_AVG_POOL),          CENOTE_ALL_RANKS(CENOTE_SUM_POOL),
     CENOTE_ALL_RANKS(CENOTE_ADAPTIVE_MAX_POOL), CENOTE_ALL_RANKS(CENOTE_ADAPTIVE_AVG_POOL),
     CENOTE_ALL_RANKS(CENOTE_GLOBAL_MAX_POOL),   CENOTE_ALL_RANKS(CENOTE_GLOBAL_AVG_POOL),
 };

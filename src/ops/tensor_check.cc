@@ -200,7 +200,12 @@ void check_sizes(const OpName& op, std::string_view argument, const Dims& sizes,
 }
 
 void check_pooled_dtype(const OpName& op, std::string_view argument, DType dtype) {
-  require(dtype == DType::f32 || dtype == DType::f64, op.name, argument, " dtype must be f32 or f64, got ",
+  require(dtype != DType::u16, op.name, argument,
+          " dtype must be f32, f64, f16, bf16, i8, u8, i32 or i64, got ", name_of(dtype));
+}
+
+void check_gradient_dtype(const OpName& op, std::string_view argument, DType dtype) {
+  require(is_floating(dtype), op.name, argument, " dtype must be f32, f64, f16 or bf16, got ",
           name_of(dtype));
 }
 

@@ -12,9 +12,13 @@ namespace cenote {
 namespace {
 
 constexpr OpNames kMax{"max_pool1d", "max_pool2d", "max_pool3d"};
+constexpr OpNames kMin{"min_pool1d", "min_pool2d", "min_pool3d"};
 constexpr OpNames kAvg{"avg_pool1d", "avg_pool2d", "avg_pool3d"};
+constexpr OpNames kSum{"sum_pool1d", "sum_pool2d", "sum_pool3d"};
 constexpr OpNames kMaxBackward{"max_pool1d_backward", "max_pool2d_backward", "max_pool3d_backward"};
+constexpr OpNames kMinBackward{"min_pool1d_backward", "min_pool2d_backward", "min_pool3d_backward"};
 constexpr OpNames kAvgBackward{"avg_pool1d_backward", "avg_pool2d_backward", "avg_pool3d_backward"};
+constexpr OpNames kSumBackward{"sum_pool1d_backward", "sum_pool2d_backward", "sum_pool3d_backward"};
 
 std::int64_t floor_divide(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
 
@@ -97,6 +101,9 @@ DType tap_dtype(const OpName& op, const Dims& kernel) {
   return tap_dtype_of(taps);
 }
 
+/// A sum is an average that divides by 1.
+Divisor resolve_divisor(const OpName&, const SumPoolOptions&) { return {true, 1}; }
+
 Divisor resolve_divisor(const OpName& op, const AvgPoolOptions& options) {
   require(!options.divisor_override || *options.divisor_override != 0, op.name,
           "divisor_override must not be 0, got 0");
@@ -108,76 +115,81 @@ Dims shape(const OpName& op, const Dims& x_sizes, const Options& options) {
   return infer_sizes(op, x_sizes, resolve_axes(op, options), options.ceil_mode);
 }
 
-void max_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options,
-              const TensorView* indices) {
+void extremum_into(const OpName& op, Order order, const TensorView& y, const ConstTensorView& x,
+                   const MaxPoolOptions& options, const TensorView* indices) {
   const WindowAxes axes = resolve_axes(op, options);
   const Dims y_sizes = infer_sizes(op, x.sizes, axes, options.ceil_mode);
-  run_max(op, y, indices, x, y_sizes, tap_dtype(op, options.kernel),
-          [&](const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
-            backend().window.max(to, record, from, axes);
+  run_max(op, y, indices, x, y_sizes, tap_dtype(op, options.kernel), order,
+          [&](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
+            loops.window.max(to, record, from, axes);
           });
 }
 
-Tensor max(const OpName& op, const ConstTensorView& x, const MaxPoolOptions& options) {
+Tensor extremum(const OpName& op, Order order, const ConstTensorView& x, const MaxPoolOptions& options) {
   Tensor y = make_output(op, x, shape(op, x.sizes, options));
-  max_into(op, y, x, options, nullptr);
+  extremum_into(op, order, y, x, options, nullptr);
   return y;
 }
 
-MaxPoolResult max_with_indices(const OpName& op, const ConstTensorView& x, const MaxPoolOptions& options,
-                               DType indices_dtype) {
+MaxPoolResult extremum_with_indices(const OpName& op, Order order, const ConstTensorView& x,
+                                    const MaxPoolOptions& options, DType indices_dtype) {
   const Dims y_sizes = shape(op, x.sizes, options);
   MaxPoolResult result = make_outputs(op, x, y_sizes, indices_dtype, tap_dtype(op, options.kernel));
-  max_into(op, result.values, x, options, &result.indices.view());
+  extremum_into(op, order, result.values, x, options, &result.indices.view());
   return result;
 }
 
-void max_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
-                       const ConstTensorView& indices, const MaxPoolOptions& options) {
+void extremum_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
+                            const ConstTensorView& indices, const MaxPoolOptions& options) {
   const WindowAxes axes = resolve_axes(op, options);
   const Dims y_sizes = infer_sizes(op, grad_x.sizes, axes, options.ceil_mode);
-  run_max_backward(op, grad_x, grad_y, indices, y_sizes, tap_dtype(op, options.kernel),
-                   [&](const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
-                     return backend().window.max_backward(to, from, record, axes);
-                   });
+  run_max_backward(
+      op, grad_x, grad_y, indices, y_sizes, tap_dtype(op, options.kernel),
+      [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
+        return loops.window.max_backward(to, from, record, axes);
+      });
 }
 
-Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const ConstTensorView& indices,
-                    const Dims& x_sizes, const MaxPoolOptions& options) {
+Tensor extremum_backward(const OpName& op, const ConstTensorView& grad_y, const ConstTensorView& indices,
+                         const Dims& x_sizes, const MaxPoolOptions& options) {
   Tensor grad_x = make_gradient(op, grad_y, shape(op, x_sizes, options), x_sizes);
-  max_backward_into(op, grad_x, grad_y, indices, options);
+  extremum_backward_into(op, grad_x, grad_y, indices, options);
   return grad_x;
 }
 
-void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x,
-              const AvgPoolOptions& options) {
+template <class Options>
+void mean_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const Options& options) {
   const WindowAxes axes = resolve_axes(op, options);
   const Divisor divisor = resolve_divisor(op, options);
-  run_avg(
-      op, y, x, infer_sizes(op, x.sizes, axes, options.ceil_mode),
-      [&](const Tensor5& to, const ConstTensor5& from) { backend().window.avg(to, from, axes, divisor); });
+  run_avg(op, y, x, infer_sizes(op, x.sizes, axes, options.ceil_mode),
+          [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+            loops.window.avg(to, from, axes, divisor);
+          });
 }
 
-Tensor avg(const OpName& op, const ConstTensorView& x, const AvgPoolOptions& options) {
+template <class Options>
+Tensor mean(const OpName& op, const ConstTensorView& x, const Options& options) {
   Tensor y = make_output(op, x, shape(op, x.sizes, options));
-  avg_into(op, y, x, options);
+  mean_into(op, y, x, options);
   return y;
 }
 
-void avg_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
-                       const AvgPoolOptions& options) {
+template <class Options>
+void mean_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
+                        const Options& options) {
   const WindowAxes axes = resolve_axes(op, options);
   const Divisor divisor = resolve_divisor(op, options);
   run_avg_backward(op, grad_x, grad_y, infer_sizes(op, grad_x.sizes, axes, options.ceil_mode),
-                   [&](const Tensor5& to, const ConstTensor5& from) {
-                     backend().window.avg_backward(to, from, axes, divisor);
+                   [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+                     loops.window.avg_backward(to, from, axes, divisor);
                    });
 }
 
-Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims& x_sizes,
-                    const AvgPoolOptions& options) {
+template <class Options>
+Tensor mean_backward(const OpName& op, const ConstTensorView& grad_y, const Dims& x_sizes,
+                     const Options& options) {
   Tensor grad_x = make_gradient(op, grad_y, shape(op, x_sizes, options), x_sizes);
-  avg_backward_into(op, grad_x, grad_y, options);
+  mean_backward_into(op, grad_x, grad_y, options);
   return grad_x;
 }
 
@@ -197,51 +209,60 @@ DType max_pool_tap_dtype(const Dims& kernel, int spatial_rank) {
 }
 
 // The public names differ in the spatial rank alone.
-#define CENOTE_WINDOW_OPS(RANK)                                                                             \
-  Dims max_pool##RANK##d_shape(const Dims& x_sizes, const MaxPoolOptions& options) {                        \
-    return shape(op_of(kMax, RANK), x_sizes, options);                                                      \
-  }                                                                                                         \
-  Tensor max_pool##RANK##d(const ConstTensorView& x, const MaxPoolOptions& options) {                       \
-    return max(op_of(kMax, RANK), x, options);                                                              \
-  }                                                                                                         \
-  MaxPoolResult max_pool##RANK##d_with_indices(const ConstTensorView& x, const MaxPoolOptions& options,     \
-                                               DType indices_dtype) {                                       \
-    return max_with_indices(op_of(kMax, RANK), x, options, indices_dtype);                                  \
-  }                                                                                                         \
-  void max_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x, const MaxPoolOptions& options, \
-                              const TensorView* indices) {                                                  \
-    max_into(op_of(kMax, RANK), y, x, options, indices);                                                    \
-  }                                                                                                         \
-  Tensor max_pool##RANK##d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,          \
-                                    const Dims& x_sizes, const MaxPoolOptions& options) {                   \
-    return max_backward(op_of(kMaxBackward, RANK), grad_y, indices, x_sizes, options);                      \
-  }                                                                                                         \
-  void max_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,             \
-                                       const ConstTensorView& indices, const MaxPoolOptions& options) {     \
-    max_backward_into(op_of(kMaxBackward, RANK), grad_x, grad_y, indices, options);                         \
-  }                                                                                                         \
-  Dims avg_pool##RANK##d_shape(const Dims& x_sizes, const AvgPoolOptions& options) {                        \
-    return shape(op_of(kAvg, RANK), x_sizes, options);                                                      \
-  }                                                                                                         \
-  Tensor avg_pool##RANK##d(const ConstTensorView& x, const AvgPoolOptions& options) {                       \
-    return avg(op_of(kAvg, RANK), x, options);                                                              \
-  }                                                                                                         \
-  void avg_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x,                                \
-                              const AvgPoolOptions& options) {                                              \
-    avg_into(op_of(kAvg, RANK), y, x, options);                                                             \
-  }                                                                                                         \
-  Tensor avg_pool##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,                     \
-                                    const AvgPoolOptions& options) {                                        \
-    return avg_backward(op_of(kAvgBackward, RANK), grad_y, x_sizes, options);                               \
-  }                                                                                                         \
-  void avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,             \
-                                       const AvgPoolOptions& options) {                                     \
-    avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y, options);                                  \
+#define CENOTE_EXTREMUM(NAME, OPTIONS, NAMES, ORDER, RANK)                                       \
+  Dims NAME##RANK##d_shape(const Dims& x_sizes, const OPTIONS& options) {                        \
+    return shape(op_of(NAMES, RANK), x_sizes, options);                                          \
+  }                                                                                              \
+  Tensor NAME##RANK##d(const ConstTensorView& x, const OPTIONS& options) {                       \
+    return extremum(op_of(NAMES, RANK), ORDER, x, options);                                      \
+  }                                                                                              \
+  MaxPoolResult NAME##RANK##d_with_indices(const ConstTensorView& x, const OPTIONS& options,     \
+                                           DType indices_dtype) {                                \
+    return extremum_with_indices(op_of(NAMES, RANK), ORDER, x, options, indices_dtype);          \
+  }                                                                                              \
+  void NAME##RANK##d_into(const TensorView& y, const ConstTensorView& x, const OPTIONS& options, \
+                          const TensorView* indices) {                                           \
+    extremum_into(op_of(NAMES, RANK), ORDER, y, x, options, indices);                            \
+  }                                                                                              \
+  Tensor NAME##RANK##d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,   \
+                                const Dims& x_sizes, const OPTIONS& options) {                   \
+    return extremum_backward(op_of(NAMES##Backward, RANK), grad_y, indices, x_sizes, options);   \
+  }                                                                                              \
+  void NAME##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,      \
+                                   const ConstTensorView& indices, const OPTIONS& options) {     \
+    extremum_backward_into(op_of(NAMES##Backward, RANK), grad_x, grad_y, indices, options);      \
   }
+
+#define CENOTE_MEAN(NAME, OPTIONS, NAMES, RANK)                                                    \
+  Dims NAME##RANK##d_shape(const Dims& x_sizes, const OPTIONS& options) {                          \
+    return shape(op_of(NAMES, RANK), x_sizes, options);                                            \
+  }                                                                                                \
+  Tensor NAME##RANK##d(const ConstTensorView& x, const OPTIONS& options) {                         \
+    return mean(op_of(NAMES, RANK), x, options);                                                   \
+  }                                                                                                \
+  void NAME##RANK##d_into(const TensorView& y, const ConstTensorView& x, const OPTIONS& options) { \
+    mean_into(op_of(NAMES, RANK), y, x, options);                                                  \
+  }                                                                                                \
+  Tensor NAME##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,                \
+                                const OPTIONS& options) {                                          \
+    return mean_backward(op_of(NAMES##Backward, RANK), grad_y, x_sizes, options);                  \
+  }                                                                                                \
+  void NAME##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,        \
+                                   const OPTIONS& options) {                                       \
+    mean_backward_into(op_of(NAMES##Backward, RANK), grad_x, grad_y, options);                     \
+  }
+
+#define CENOTE_WINDOW_OPS(RANK)                                            \
+  CENOTE_EXTREMUM(max_pool, MaxPoolOptions, kMax, Order::kAscending, RANK) \
+  CENOTE_EXTREMUM(min_pool, MinPoolOptions, kMin, Order::kReversed, RANK)  \
+  CENOTE_MEAN(avg_pool, AvgPoolOptions, kAvg, RANK)                        \
+  CENOTE_MEAN(sum_pool, SumPoolOptions, kSum, RANK)
 
 CENOTE_WINDOW_OPS(1)
 CENOTE_WINDOW_OPS(2)
 CENOTE_WINDOW_OPS(3)
 #undef CENOTE_WINDOW_OPS
+#undef CENOTE_MEAN
+#undef CENOTE_EXTREMUM
 
 }  // namespace cenote

@@ -1,7 +1,7 @@
 // The reference loops that all families share: max and average over the taps of one window per output,
 // and their gradients. A family says where its windows lie by a callable window_of(output position).
 //
-// Everything is computed in double, tap after tap in row-major order, and rounded once.
+// Everything is computed in double (i64 in i64), tap after tap in row-major order, and rounded once.
 #pragma once
 
 #include <algorithm>
@@ -66,16 +66,20 @@ inline std::int64_t plane_position(const Array5& size, const Array5& position) {
   return (position[2] * size[3] + position[3]) * size[4] + position[4];
 }
 
+inline bool is_nan(double value) { return std::isnan(value); }
+inline bool is_nan(std::int64_t) { return false; }
+
 /// y = max over the window. The first of equal values wins, and so does the last NaN.
-template <class WindowOf>
-void max_forward(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowOf& window_of) {
+template <class Value, class WindowOf>
+void max_values(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowOf& window_of) {
+  using Limits = std::numeric_limits<Value>;
   const auto pool_one = [&](const Array5& output) {
-    double best = -std::numeric_limits<double>::infinity();
+    Value best = Limits::has_infinity ? -Limits::infinity() : Limits::lowest();
     std::int64_t record = kNoElement;
     bool seeded = false;
     for_each_tap(window_of(output), x.size, output, [&](const Array5& position, std::int64_t tap) {
-      const double value = load(x, position);
-      if (seeded && !(value > best) && !std::isnan(value)) return;
+      const auto value = load<Value>(x, position);
+      if (seeded && !(value > best) && !is_nan(value)) return;
       best = value;
       seeded = true;
       record = indices != nullptr && indices->dtype != DType::i64 ? tap : plane_position(x.size, position);
@@ -84,6 +88,12 @@ void max_forward(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x
     if (indices != nullptr) store_record(*indices, output, record);
   };
   for_each_plane(y.size, [&](std::int64_t n, std::int64_t c) { for_each_in_plane(y.size, n, c, pool_one); });
+}
+
+template <class WindowOf>
+void max_forward(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowOf& window_of) {
+  if (x.dtype == DType::i64) return max_values<std::int64_t>(y, indices, x, window_of);
+  max_values<double>(y, indices, x, window_of);
 }
 
 /// Plane position of a compact tap; kNoElement when the window has no such tap inside the input.
@@ -138,27 +148,40 @@ std::optional<std::int64_t> max_gradient(const Tensor5& grad_x, const ConstTenso
     for_each_in_plane(grad_y.size, n, c, [&](const Array5& output) {
       std::int64_t index = load_record(indices, output);
       if (indices.dtype != DType::i64) index = position_of_tap(window_of(output), grad_x.size, index);
-      if (index != kNoElement) sums[static_cast<std::size_t>(index)] += load(grad_y, output);
+      if (index != kNoElement) sums[static_cast<std::size_t>(index)] += load<double>(grad_y, output);
     });
   });
   return std::nullopt;
 }
 
+inline double add(double a, double b) { return a + b; }
+/// Wraps around, as integer tensors do.
+inline std::int64_t add(std::int64_t a, std::int64_t b) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+}
+
 /// y = sum of the taps inside the input / divisor_of(window), 0 when there are none.
+template <class Value, class WindowOf, class DivisorOf>
+void avg_values(const Tensor5& y, const ConstTensor5& x, const WindowOf& window_of,
+                const DivisorOf& divisor_of) {
+  const auto pool_one = [&](const Array5& output) {
+    const Window taps = window_of(output);
+    Value sum = 0;
+    bool empty = true;
+    for_each_tap(taps, x.size, output, [&](const Array5& position, std::int64_t) {
+      sum = add(sum, load<Value>(x, position));
+      empty = false;
+    });
+    store(y, output, empty ? Value{0} : sum / static_cast<Value>(divisor_of(taps)));
+  };
+  for_each_plane(y.size, [&](std::int64_t n, std::int64_t c) { for_each_in_plane(y.size, n, c, pool_one); });
+}
+
 template <class WindowOf, class DivisorOf>
 void avg_forward(const Tensor5& y, const ConstTensor5& x, const WindowOf& window_of,
                  const DivisorOf& divisor_of) {
-  const auto pool_one = [&](const Array5& output) {
-    const Window taps = window_of(output);
-    double sum = 0;
-    bool empty = true;
-    for_each_tap(taps, x.size, output, [&](const Array5& position, std::int64_t) {
-      sum += load(x, position);
-      empty = false;
-    });
-    store(y, output, empty ? 0 : sum / divisor_of(taps));
-  };
-  for_each_plane(y.size, [&](std::int64_t n, std::int64_t c) { for_each_in_plane(y.size, n, c, pool_one); });
+  if (x.dtype == DType::i64) return avg_values<std::int64_t>(y, x, window_of, divisor_of);
+  avg_values<double>(y, x, window_of, divisor_of);
 }
 
 /// Each tap inside the input gets gradient / divisor_of(window).
@@ -168,7 +191,7 @@ void avg_gradient(const Tensor5& grad_x, const ConstTensor5& grad_y, const Windo
   write_gradients(grad_x, [&](std::int64_t n, std::int64_t c, std::vector<double>& sums) {
     for_each_in_plane(grad_y.size, n, c, [&](const Array5& output) {
       const Window taps = window_of(output);
-      const double share = load(grad_y, output) / divisor_of(taps);
+      const double share = load<double>(grad_y, output) / divisor_of(taps);
       for_each_tap(taps, grad_x.size, output, [&](const Array5& position, std::int64_t) {
         sums[static_cast<std::size_t>(plane_position(grad_x.size, position))] += share;
       });

@@ -135,8 +135,8 @@ class Files(CliTest):
         header = "{{'descr': {}, 'fortran_order': False, 'shape': (1, 2)}}"
         self.refuse_header("big-endian dtype '>f4'", header.format("'>f4'"))
         self.refuse_header("object arrays", header.format("'|O'"))
-        self.refuse_header("dtype '<f2' is not supported", header.format("'<f2'"))
-        self.refuse_header("dtype '<i8' is not supported", header.format("'<i8'"))
+        self.refuse_header("dtype '<c8' is not supported", header.format("'<c8'"))
+        self.refuse_header("dtype '<u4' is not supported", header.format("'<u4'"))
         self.refuse_header("structured dtypes", header.format("[('a', '<f4'), ('b', '<f4')]"))
 
     def test_npy_malformed_dicts(self):

@@ -78,9 +78,15 @@ class PoolNpy(CliTest):
             with self.subTest(version=version):
                 self.assertEqual(self.pool("max_pool1d", (1, 2), [1, 2], "--kernel", "2", version=version)[2], [2])
 
-    def test_u8_is_pooled_as_f32(self):
-        self.assertEqual(self.pool("avg_pool1d", (1, 2), [255, 254], "--kernel", "2", descr="|u1"),
-                         ("<f4", (1, 1), [254.5]))
+    def test_every_dtype_is_kept(self):
+        for descr, mean in (("<f4", 2.5), ("<f8", 2.5), ("<f2", 2.5), ("|i1", 2), ("|u1", 2), ("<i4", 2), ("<i8", 2)):
+            with self.subTest(descr=descr):
+                self.assertEqual(self.pool("avg_pool1d", (1, 2), [2, 3], "--kernel", "2", descr=descr),
+                                 (descr, (1, 1), [mean]))
+
+    def test_minimum_and_sum(self):
+        self.assertEqual(self.pool("min_pool1d", (1, 4), [3, 1, 2, 5], "--kernel", "2")[2], [1, 2])
+        self.assertEqual(self.pool("sum_pool1d", (1, 4), [3, 1, 2, 5], "--kernel", "2")[2], [4, 7])
 
     def test_nan_and_infinity(self):
         nan, inf = math.nan, math.inf

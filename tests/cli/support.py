@@ -56,9 +56,12 @@ def npy_header(text, version=(1, 0)):
     return b"\x93NUMPY" + bytes(version) + length + text.encode("latin-1")
 
 
+NPY_CODES = {"<f4": "f", "<f8": "d", "<f2": "e", "|i1": "b", "|u1": "B", "<i4": "i", "<i8": "q"}
+
+
 def npy(shape, values, descr="<f4", fortran=False, version=(1, 0)):
     """A .npy file; `values` are in the order in which they are stored."""
-    code = {"<f4": "f", "<f8": "d", "|u1": "B", "<i8": "q", "<i4": "i"}[descr]
+    code = NPY_CODES[descr]
     text = f"{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {tuple(shape)}, }}\n"
     return npy_header(text, version) + struct.pack(f"<{len(values)}{code}", *values)
 
@@ -70,7 +73,7 @@ def parse_npy(data):
     assert (10 + length) % 64 == 0 and data[9 + length : 10 + length] == b"\n"
     header = ast.literal_eval(data[10 : 10 + length].decode())
     assert header["fortran_order"] is False
-    code = {"<f4": "f", "<f8": "d", "<i8": "q"}[header["descr"]]
+    code = NPY_CODES[header["descr"]]
     count = (len(data) - 10 - length) // struct.calcsize(code)
     return header["descr"], header["shape"], list(struct.unpack(f"<{count}{code}", data[10 + length :]))
 

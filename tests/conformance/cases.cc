@@ -39,6 +39,12 @@ constexpr Fill kFills[] = {Fill::kNormal,
                            Fill::kSignedZeros,
                            Fill::kLargeMagnitudes};
 
+constexpr Fill kIntegerFills[] = {Fill::kNormal, Fill::kSmallIntegers, Fill::kAllEqual, Fill::kEnds};
+
+constexpr DType kDTypes[] = {DType::f32, DType::f32, DType::f32, DType::f32,  DType::f64,
+                             DType::f64, DType::f64, DType::f16, DType::bf16, DType::i8,
+                             DType::u8,  DType::i32, DType::i64};
+
 class Draw {
  public:
   explicit Draw(std::uint64_t seed) : random_(seed) {}
@@ -140,8 +146,8 @@ bool usable(const Case& one, const Limits& limits) {
 
 void draw_elements(Draw& draw, Case& one) {
   one.layout = draw.one_of(kLayoutKinds);
-  one.fill = draw.one_of(kFills);
-  one.dtype = draw.one_in(2) ? DType::f32 : DType::f64;
+  one.dtype = draw.one_of(kDTypes);
+  one.fill = is_floating(one.dtype) ? draw.one_of(kFills) : draw.one_of(kIntegerFills);
   one.seed = draw.bits();
 }
 
@@ -257,6 +263,7 @@ double draw_value(Fill fill, std::mt19937_64& random) {
   const auto small_integer = [&] { return static_cast<double>(random() % 5) - 2; };
   switch (fill) {
     case Fill::kNormal:
+    case Fill::kEnds:
       return normal(random);
     case Fill::kSmallIntegers:
       return small_integer();
@@ -300,6 +307,8 @@ const char* name_of(Fill fill) {
       return "signed_zeros";
     case Fill::kLargeMagnitudes:
       return "large_magnitudes";
+    case Fill::kEnds:
+      return "ends";
   }
   return "unknown";
 }
@@ -354,24 +363,66 @@ std::vector<double> make_values(Fill fill, std::int64_t count, std::uint64_t see
   return values;
 }
 
+namespace {
+
+struct IntegerRange {
+  double lowest;
+  double highest;
+};
+
+/// Of i64 as far as doubles hold sums of its values.
+IntegerRange range_of(DType dtype) {
+  switch (dtype) {
+    case DType::i8:
+      return {-128, 127};
+    case DType::u8:
+      return {0, 255};
+    case DType::i32:
+      return {-2147483648.0, 2147483647.0};
+    default:
+      return {-0x1p40, 0x1p40};
+  }
+}
+
+/// Whole numbers in the range of the dtype: spread out, or at its ends.
+void make_integers(const Case& one, std::vector<double>& values) {
+  const IntegerRange range = range_of(one.dtype);
+  for (double& value : values) {
+    const double whole = std::round(value * 10);
+    if (one.fill == Fill::kEnds) {
+      value = whole < 0 ? range.lowest - whole : range.highest - whole;
+    } else {
+      value = range.lowest < 0 ? whole : std::abs(whole);
+    }
+    value = std::clamp(value, range.lowest, range.highest);
+  }
+}
+
+}  // namespace
+
 GuardedTensor make_input(const Case& one) { return make_input(one, one.layout); }
 
 GuardedTensor make_input(const Case& one, LayoutKind layout) {
   GuardedTensor x(one.dtype, one.sizes, layout, one.op->spatial_rank, one.seed);
-  assign(x, make_values(one.fill, element_count(one.sizes), one.seed));
+  std::vector<double> values = make_values(one.fill, element_count(one.sizes), one.seed);
+  if (!is_floating(one.dtype)) make_integers(one, values);
+  assign(x, values);
   return x;
 }
 
+/// Integers have none; in the tests they get one all the same, which is not used.
+DType gradient_dtype(const Case& one) { return is_floating(one.dtype) ? one.dtype : DType::f32; }
+
 GuardedTensor make_output_gradient(const Case& one) {
   const Dims sizes = one.op->shape(one.sizes, one.arguments);
-  GuardedTensor gradient(one.dtype, sizes, one.layout, one.op->spatial_rank, one.seed + 1);
+  GuardedTensor gradient(gradient_dtype(one), sizes, one.layout, one.op->spatial_rank, one.seed + 1);
   assign(gradient, make_values(Fill::kNormal, element_count(sizes), one.seed + 1));
   return gradient;
 }
 
 GuardedTensor make_exact_output_gradient(const Case& one) {
   const Dims sizes = one.op->shape(one.sizes, one.arguments);
-  GuardedTensor gradient(one.dtype, sizes, one.layout, one.op->spatial_rank, one.seed + 1);
+  GuardedTensor gradient(gradient_dtype(one), sizes, one.layout, one.op->spatial_rank, one.seed + 1);
   std::mt19937_64 random(one.seed + 1);
   std::vector<double> values(static_cast<std::size_t>(element_count(sizes)));
   for (double& value : values) value = static_cast<double>(random() % 63) / 8 - 3.875;

@@ -24,6 +24,7 @@ enum class Fill {
   kAllEqual,
   kSignedZeros,      // 0 and -0
   kLargeMagnitudes,  // either sign, from 1e-30 to 1e30
+  kEnds,             // of integers: values near the ends of the range
 };
 const char* name_of(Fill fill);
 

@@ -75,10 +75,7 @@ std::string difference(const std::vector<T>& got, const std::vector<T>& expected
 /// |got - expected| <= terms * epsilon * magnitude; NaN and infinities alike.
 std::string difference_beyond(const std::vector<double>& got, const std::vector<double>& expected,
                               const std::vector<double>& magnitude, double terms, cenote::DType dtype) {
-  const bool single = dtype == cenote::DType::f32;
-  const double epsilon =
-      single ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
-  const double smallest = single ? std::numeric_limits<float>::min() : std::numeric_limits<double>::min();
+  const auto [epsilon, smallest] = precision_of(dtype);
   if (got.size() != expected.size()) return "different number of elements";
   for (std::size_t i = 0; i < got.size(); ++i) {
     if (got[i] == expected[i] || (std::isnan(got[i]) && std::isnan(expected[i]))) continue;

@@ -2,6 +2,7 @@
 #include "conformance/replay.h"
 
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <optional>
 
@@ -21,7 +22,8 @@ class Replay {
         layout_(layout),
         y_sizes_(one.op->shape(one.sizes, one.arguments)),
         x_(std::move(x)),
-        grad_y_(make(x_.view().dtype, y_sizes_)) {
+        differentiable_(is_floating(x_.view().dtype)),
+        grad_y_(make(differentiable_ ? x_.view().dtype : DType::f32, y_sizes_)) {
     assign(grad_y_, gradient);
   }
 
@@ -33,7 +35,9 @@ class Replay {
     return values_of(y);
   }
 
+  /// Nothing for integers.
   std::vector<double> backward(const GuardedTensor* record) {
+    if (!differentiable_) return {};
     GuardedTensor grad_x = make(x_.view().dtype, case_.sizes);
     std::optional<cenote::ConstTensorView> indices;
     if (record != nullptr) indices = *record;
@@ -55,6 +59,7 @@ class Replay {
   std::uint64_t made_ = 0;
   Dims y_sizes_;
   GuardedTensor x_;
+  bool differentiable_;
   GuardedTensor grad_y_;
   bool intact_ = true;
 };
@@ -117,5 +122,20 @@ TargetGuard::TargetGuard(const std::string& target) : previous_(cenote::cpu_targ
 }
 
 TargetGuard::~TargetGuard() { cenote::set_cpu_target(previous_); }
+
+Precision precision_of(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+      return {std::numeric_limits<double>::epsilon(), std::numeric_limits<double>::min()};
+    case DType::f32:
+      return {std::numeric_limits<float>::epsilon(), std::numeric_limits<float>::min()};
+    case DType::f16:
+      return {0x1p-10, 0x1p-14};
+    case DType::bf16:
+      return {0x1p-7, std::numeric_limits<float>::min()};
+    default:
+      return {0, 0};
+  }
+}
 
 }  // namespace cenote_test

@@ -46,4 +46,11 @@ class TargetGuard {
   std::string previous_;
 };
 
+/// Distance from 1 to the next number, and the smallest normal number; 0 and 0 for integers, which are exact.
+struct Precision {
+  double epsilon;
+  double smallest;
+};
+Precision precision_of(cenote::DType dtype);
+
 }  // namespace cenote_test

@@ -36,7 +36,7 @@ at::IntArrayRef to_array_ref(const Dims& dims) { return {dims.begin(), dims.end(
 at::Tensor random_input(const Case& one) {
   const GuardedTensor guarded = make_input(one);
   const cenote::TensorView& view = guarded.view();
-  const at::ScalarType type = view.dtype == cenote::DType::f32 ? at::kFloat : at::kDouble;
+  const at::ScalarType type = scalar_type_of(view.dtype);
   const auto x = at::empty_strided(to_array_ref(view.sizes), to_array_ref(view.strides), type);
   return x.copy_(at::from_blob(view.data, to_array_ref(view.sizes), to_array_ref(view.strides), type));
 }
@@ -393,10 +393,14 @@ TEST(TorchErrors, AreValueErrorsWithCenotesText) {
 
 TEST(TorchErrors, NameTheDtype) {
   const at::Tensor x = ramp({1, 2, 6, 6});
-  expect_value_error([&] { torch_ops::pool(row("max_pool2d"), x.to(at::kHalf), common_arguments()); },
-                     "[max_pool2d] x must be f32 or f64, got Half");
-  expect_value_error([&] { torch_ops::pool(row("global_avg_pool2d"), x.to(at::kLong)); },
-                     "[global_avg_pool2d] x must be f32 or f64, got Long");
+  expect_value_error([&] { torch_ops::pool(row("max_pool2d"), x.to(at::kBool), common_arguments()); },
+                     "[max_pool2d] x must be f32, f64, f16, bf16, i8, u8, i32 or i64, got Bool");
+  expect_value_error([&] { torch_ops::pool(row("global_avg_pool2d"), x.to(at::kUInt16)); },
+                     "[global_avg_pool2d] x must be f32, f64, f16, bf16, i8, u8, i32 or i64, got UInt16");
+  const OpInfo& gap = row("global_avg_pool2d");
+  expect_value_error(
+      [&] { torch_ops::pool_backward(gap, at::ones({1, 2, 1, 1}, at::kInt), {}, {1, 2, 6, 6}); },
+      "[global_avg_pool2d] grad_output must be f32, f64, f16 or bf16, got Int");
 }
 
 TEST(TorchErrors, OfTheBackward) {

@@ -34,8 +34,8 @@ at::IntArrayRef to_array_ref(const cenote::Dims& dims) { return {dims.begin(), d
 /// A torch tensor on the memory of `tensor`, which must live on.
 at::Tensor wrap(const GuardedTensor& tensor) {
   const cenote::TensorView& view = tensor.view();
-  const at::ScalarType type = view.dtype == cenote::DType::f32 ? at::kFloat : at::kDouble;
-  return at::from_blob(view.data, to_array_ref(view.sizes), to_array_ref(view.strides), type);
+  return at::from_blob(view.data, to_array_ref(view.sizes), to_array_ref(view.strides),
+                       scalar_type_of(view.dtype));
 }
 
 /// The first difference, or nothing. NaN equals NaN, 0 equals -0.
@@ -115,13 +115,18 @@ class TorchComparison {
         grad_y_(one.op->records_indices ? make_exact_output_gradient(one) : make_output_gradient(one)) {
     // Cloned also where it is contiguous already: one channel can have channels-last strides, and torch's
     // channels-last loop for 3-D max gives wrong indices for windows of -inf.
-    const at::Tensor x = wrap(x_).clone(at::MemoryFormat::Contiguous);
-    const at::Tensor grad_y = wrap(grad_y_).clone(at::MemoryFormat::Contiguous);
+    at::Tensor x = wrap(x_).clone(at::MemoryFormat::Contiguous);
+    at::Tensor grad_y = wrap(grad_y_).clone(at::MemoryFormat::Contiguous);
+    if (one.dtype != cenote::DType::f32 && one.dtype != cenote::DType::f64) {
+      // In double, which holds all their values: torch has not all of these dtypes.
+      x = x.to(at::kDouble);
+      grad_y = grad_y.to(at::kDouble);
+    }
     const TorchOracle oracle(one, x, grad_y);
     reason_ = oracle.why_not_direct();
-    if (reason_.empty()) expectations_.push_back({"torch", oracle.direct()});
+    if (reason_.empty()) expectations_.push_back({"torch", in_dtype_of_case(oracle.direct())});
     if (one.op->parameters & cenote::kTakesWindow)
-      expectations_.push_back({"expression", oracle.expressed()});
+      expectations_.push_back({"expression", in_dtype_of_case(oracle.expressed())});
     if (!one.op->records_indices) set_bounds(one);
   }
 
@@ -131,9 +136,10 @@ class TorchComparison {
   /// Differences of the CPU target in use.
   std::vector<std::string> run() const {
     std::vector<std::string> problems;
-    const at::Tensor x = wrap(x_).requires_grad_();
+    const bool differentiable = is_floating(case_.dtype);
+    const at::Tensor x = wrap(x_).requires_grad_(differentiable);
     const at::Tensor y = pool(*case_.op, x, case_.arguments);
-    y.backward(wrap(grad_y_));
+    if (differentiable) y.backward(wrap(grad_y_));
     for (const Expectation& expectation : expectations_) {
       const auto check = [&](const char* what, const std::string& problem) {
         if (!problem.empty())
@@ -143,32 +149,61 @@ class TorchComparison {
         check_max(expectation.result, y.detach(), x.grad(), check);
       } else {
         check("y", difference_beyond(y.detach(), expectation.result.y, bounds_.y));
-        check("grad_x", difference_beyond(x.grad(), expectation.result.grad_x, bounds_.grad_x));
+        if (differentiable)
+          check("grad_x", difference_beyond(x.grad(), expectation.result.grad_x, bounds_.grad_x));
       }
     }
     return problems;
   }
 
  private:
+  /// The result of an oracle in double, rounded as the case wants it: maxima exactly, integers towards zero
+  /// and to the ends of their range. Averages stay in double.
+  TorchResult in_dtype_of_case(TorchResult result) const {
+    const at::ScalarType type = wrap(x_).scalar_type();
+    if (!is_floating(case_.dtype)) {
+      const double lowest = case_.dtype == cenote::DType::u8    ? 0
+                            : case_.dtype == cenote::DType::i8  ? -128
+                            : case_.dtype == cenote::DType::i32 ? -2147483648.0
+                                                                : -9223372036854775808.0;
+      const at::Tensor whole = result.y.trunc();
+      const at::Tensor bounded = at::where(whole <= lowest, at::full_like(whole, lowest), whole);
+      result.y = clamped_above(bounded, type);
+    } else if (case_.op->records_indices) {
+      result.y = result.y.to(type);
+      result.grad_x = result.grad_x.to(type);
+    }
+    return result;
+  }
+
+  /// As `type`, with what lies above its range at its highest value.
+  static at::Tensor clamped_above(const at::Tensor& values, at::ScalarType type) {
+    if (type != at::kLong) {
+      const double highest = type == at::kByte ? 255 : type == at::kChar ? 127 : 2147483647.0;
+      return values.clamp_max(highest).to(type);
+    }
+    const at::Tensor beyond = values >= 9223372036854775808.0;
+    return values.masked_fill(beyond, 0).to(type).masked_fill(beyond,
+                                                              std::numeric_limits<std::int64_t>::max());
+  }
+
   template <class Check>
   void check_max(const TorchResult& expected, const at::Tensor& y, const at::Tensor& grad_x,
                  const Check& check) const {
     const at::Tensor x = wrap(x_);
     const auto [values, indices] = pool_with_indices(*case_.op, x, case_.arguments);
-    const at::Tensor from_indices =
-        pool_backward(*case_.op, wrap(grad_y_), indices, case_.sizes, case_.arguments);
     check("y", difference(y, expected.y));
     check("y with indices", difference(values, expected.y));
     check("indices", difference(indices, expected.indices));
+    if (!is_floating(case_.dtype)) return;
+    const at::Tensor from_indices =
+        pool_backward(*case_.op, wrap(grad_y_), indices, case_.sizes, case_.arguments);
     check("grad_x by autograd", difference(grad_x, expected.grad_x));
     check("grad_x from indices", difference(from_indices, expected.grad_x));
   }
 
   void set_bounds(const Case& one) {
-    const bool single = one.dtype == cenote::DType::f32;
-    const double epsilon =
-        single ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
-    const double smallest = single ? std::numeric_limits<float>::min() : std::numeric_limits<double>::min();
+    const auto [epsilon, smallest] = precision_of(one.dtype);
     const Outcome magnitudes = replay_magnitudes(one);
     const auto bound = [&](const std::vector<double>& magnitude, const cenote::Dims& sizes, double terms) {
       const at::Tensor tensor = at::tensor(magnitude, at::kDouble).reshape(to_array_ref(sizes));

@@ -10,12 +10,37 @@
 
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "conformance/cases.h"
 
 namespace cenote_test {
+
+inline at::ScalarType scalar_type_of(cenote::DType dtype) {
+  switch (dtype) {
+    case cenote::DType::f32:
+      return at::kFloat;
+    case cenote::DType::f64:
+      return at::kDouble;
+    case cenote::DType::f16:
+      return at::kHalf;
+    case cenote::DType::bf16:
+      return at::kBFloat16;
+    case cenote::DType::i8:
+      return at::kChar;
+    case cenote::DType::u8:
+      return at::kByte;
+    case cenote::DType::u16:
+      return at::kUInt16;
+    case cenote::DType::i32:
+      return at::kInt;
+    case cenote::DType::i64:
+      return at::kLong;
+  }
+  throw std::logic_error("a dtype without a torch name");
+}
 
 /// One spatial axis of a case, all options expanded.
 struct AxisOptions {
@@ -35,7 +60,14 @@ class TorchOracle {
  public:
   /// `x` and `grad_y` are dense.
   TorchOracle(const Case& one, const at::Tensor& x, const at::Tensor& grad_y)
-      : case_(one), op_(*one.op), rank_(op_.spatial_rank), x_(x), grad_y_(grad_y) {
+      : case_(one),
+        op_(*one.op),
+        rank_(op_.spatial_rank),
+        minimum_(op_.name.starts_with("min_")),
+        x_(minimum_ ? -x : x),
+        grad_y_(grad_y) {
+    // A sum is an average that divides by 1.
+    if (op_.name.starts_with("sum_")) case_.arguments.divisor_override = 1;
     const cenote::Dims y_sizes = op_.shape(one.sizes, one.arguments);
     for (int axis = 0; axis < rank_; ++axis) axes_.push_back(axis_options(axis, y_sizes));
   }
@@ -43,7 +75,7 @@ class TorchOracle {
   /// Empty when torch's own op does the case, else the reason why not.
   std::string why_not_direct() const {
     if ((op_.parameters & cenote::kTakesWindow) == 0) return "";
-    const bool avg = (op_.parameters & cenote::kTakesDivisor) != 0;
+    const bool avg = !op_.records_indices;
     for (const AxisOptions& axis : axes_) {
       if (axis.begin != axis.end) return "padding differs at begin and end";
       if (avg && axis.dilation != 1) return "avg with dilation";
@@ -55,15 +87,15 @@ class TorchOracle {
   }
 
   TorchResult direct() const {
-    return op_.records_indices ? differentiate(x_, [&](const at::Tensor& x) { return direct_max(x); })
-                               : differentiate(x_, [&](const at::Tensor& x) {
-                                   return std::make_tuple(direct_avg(x), at::Tensor());
-                                 });
+    if (op_.records_indices)
+      return signed_result(differentiate(x_, [&](const at::Tensor& x) { return direct_max(x); }));
+    return differentiate(x_,
+                         [&](const at::Tensor& x) { return std::make_tuple(direct_avg(x), at::Tensor()); });
   }
 
   /// Windows only. avg in double.
   TorchResult expressed() const {
-    if (op_.records_indices) return expressed_max();
+    if (op_.records_indices) return signed_result(expressed_max());
     return differentiate(x_.to(at::kDouble), [&](const at::Tensor& x) {
       return std::make_tuple(expressed_avg(x), at::Tensor());
     });
@@ -254,9 +286,16 @@ class TorchOracle {
     return cells;
   }
 
-  const Case& case_;
+  /// A minimum is the negative maximum of the negative x. Its gradient changes sign twice.
+  TorchResult signed_result(TorchResult result) const {
+    if (minimum_) result.y = -result.y;
+    return result;
+  }
+
+  Case case_;
   const cenote::OpInfo& op_;
   int rank_;
+  bool minimum_;
   at::Tensor x_;
   at::Tensor grad_y_;
   std::vector<AxisOptions> axes_;

@@ -57,11 +57,6 @@ std::int64_t extent_of(const cenote::Dims& sizes, const cenote::Dims& strides) {
   return last + 1;
 }
 
-template <class T>
-T* element(void* data, std::int64_t offset) {
-  return static_cast<T*>(data) + offset;
-}
-
 }  // namespace
 
 const char* name_of(LayoutKind layout) {
@@ -117,36 +112,56 @@ bool GuardedTensor::guards_intact() const {
   return std::all_of(copy.begin(), copy.end(), [](std::uint8_t byte) { return byte == kGuardByte; });
 }
 
-std::vector<double> values_of(const cenote::ConstTensorView& view) {
-  std::vector<double> values;
+/// Calls visit(pointer to the element at `offset`), typed.
+template <class Visit>
+void visit_element(const cenote::ConstTensorView& view, std::int64_t offset, const Visit& visit) {
+  const auto at = [&]<class T>(const T* first) { visit(first + offset); };
+  switch (view.dtype) {
+    case cenote::DType::f32:
+      return at(static_cast<const float*>(view.data));
+    case cenote::DType::f64:
+      return at(static_cast<const double*>(view.data));
+    case cenote::DType::f16:
+      return at(static_cast<const cenote::Float16*>(view.data));
+    case cenote::DType::bf16:
+      return at(static_cast<const cenote::BFloat16*>(view.data));
+    case cenote::DType::i8:
+      return at(static_cast<const std::int8_t*>(view.data));
+    case cenote::DType::u8:
+      return at(static_cast<const std::uint8_t*>(view.data));
+    case cenote::DType::u16:
+      return at(static_cast<const std::uint16_t*>(view.data));
+    case cenote::DType::i32:
+      return at(static_cast<const std::int32_t*>(view.data));
+    case cenote::DType::i64:
+      return at(static_cast<const std::int64_t*>(view.data));
+  }
+}
+
+template <class T>
+constexpr bool kIsHalf = std::is_same_v<T, cenote::Float16> || std::is_same_v<T, cenote::BFloat16>;
+
+template <class Value>
+std::vector<Value> read_all(const cenote::ConstTensorView& view) {
+  std::vector<Value> values;
   values.reserve(static_cast<std::size_t>(cenote::element_count(view.sizes)));
   for_each_offset(view.sizes, view.strides, [&](std::int64_t offset) {
-    if (view.dtype == cenote::DType::f32) {
-      values.push_back(static_cast<const float*>(view.data)[offset]);
-    } else if (view.dtype == cenote::DType::f64) {
-      values.push_back(static_cast<const double*>(view.data)[offset]);
-    } else {
-      throw std::logic_error("values_of reads f32 and f64");
-    }
+    visit_element(view, offset, [&]<class T>(const T* element) {
+      if constexpr (kIsHalf<T>) {
+        values.push_back(static_cast<Value>(static_cast<float>(*element)));
+      } else {
+        values.push_back(static_cast<Value>(*element));
+      }
+    });
   });
   return values;
 }
 
+std::vector<double> values_of(const cenote::ConstTensorView& view) { return read_all<double>(view); }
+
 std::vector<std::int64_t> integers_of(const cenote::ConstTensorView& view) {
-  std::vector<std::int64_t> values;
-  values.reserve(static_cast<std::size_t>(cenote::element_count(view.sizes)));
-  for_each_offset(view.sizes, view.strides, [&](std::int64_t offset) {
-    if (view.dtype == cenote::DType::i64) {
-      values.push_back(static_cast<const std::int64_t*>(view.data)[offset]);
-    } else if (view.dtype == cenote::DType::u8) {
-      values.push_back(static_cast<const std::uint8_t*>(view.data)[offset]);
-    } else if (view.dtype == cenote::DType::u16) {
-      values.push_back(static_cast<const std::uint16_t*>(view.data)[offset]);
-    } else {
-      throw std::logic_error("integers_of reads i64, u8 and u16");
-    }
-  });
-  return values;
+  if (is_floating(view.dtype)) throw std::logic_error("integers_of reads integers");
+  return read_all<std::int64_t>(view);
 }
 
 void assign(const cenote::TensorView& view, const std::vector<double>& values) {
@@ -156,23 +171,14 @@ void assign(const cenote::TensorView& view, const std::vector<double>& values) {
   std::size_t next = 0;
   for_each_offset(view.sizes, view.strides, [&](std::int64_t offset) {
     const double value = values[next++];
-    switch (view.dtype) {
-      case cenote::DType::f32:
-        *element<float>(view.data, offset) = static_cast<float>(value);
-        break;
-      case cenote::DType::f64:
-        *element<double>(view.data, offset) = value;
-        break;
-      case cenote::DType::i64:
-        *element<std::int64_t>(view.data, offset) = static_cast<std::int64_t>(value);
-        break;
-      case cenote::DType::u8:
-        *element<std::uint8_t>(view.data, offset) = static_cast<std::uint8_t>(value);
-        break;
-      case cenote::DType::u16:
-        *element<std::uint16_t>(view.data, offset) = static_cast<std::uint16_t>(value);
-        break;
-    }
+    visit_element(view, offset, [&]<class T>(const T* element) {
+      auto* const to = const_cast<T*>(element);
+      if constexpr (kIsHalf<T>) {
+        *to = T(static_cast<float>(value));
+      } else {
+        *to = static_cast<T>(value);
+      }
+    });
   });
 }
 

@@ -47,7 +47,7 @@ class GuardedTensor {
 
 /// The elements in row-major order of the sizes, whatever the strides.
 std::vector<double> values_of(const cenote::ConstTensorView& view);
-/// The same for i64, u8 and u16.
+/// The same for integers.
 std::vector<std::int64_t> integers_of(const cenote::ConstTensorView& view);
 /// Writes the elements in row-major order of the sizes, rounded to the dtype.
 void assign(const cenote::TensorView& view, const std::vector<double>& values);

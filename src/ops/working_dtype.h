@@ -1,0 +1,175 @@
+// Pooling of the dtypes that have no loops of their own: planes are widened into working memory, pooled there
+// and rounded back, once, so that f16 and bf16 accumulate in f32 and integers exactly in f64. Minima are
+// maxima of the reversed order. i64, which no floating type holds, runs the reference loops.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <type_traits>
+
+#include "backend.h"
+#include "core/parallel.h"
+
+namespace cenote {
+
+enum class Order { kAscending, kReversed };
+
+/// f32 holds f16, bf16 and bytes exactly; sums of integers want f64.
+inline DType working_dtype(DType dtype, bool sums) {
+  switch (dtype) {
+    case DType::f16:
+    case DType::bf16:
+      return DType::f32;
+    case DType::i8:
+    case DType::u8:
+      return sums ? DType::f64 : DType::f32;
+    case DType::i32:
+      return DType::f64;
+    default:
+      return dtype;
+  }
+}
+
+/// One block of planes of a pooling call.
+struct PlaneBlock {
+  std::int64_t n;
+  std::int64_t first;  // channel
+  std::int64_t channels;
+};
+
+template <class Void>
+BasicTensor5<Void> channels_of(const BasicTensor5<Void>& tensor, const PlaneBlock& block) {
+  using Byte = std::conditional_t<std::is_const_v<Void>, const std::byte, std::byte>;
+  BasicTensor5<Void> part = tensor;
+  part.data =
+      static_cast<Byte*>(tensor.data) + (block.n * tensor.stride[0] + block.first * tensor.stride[1]) *
+                                            static_cast<std::int64_t>(size_of(tensor.dtype));
+  part.size[0] = 1;
+  part.size[1] = block.channels;
+  return part;
+}
+
+/// Working memory for one block of planes of a tensor: dense, with the channels last where `like` has them
+/// so.
+class WorkingPlanes {
+ public:
+  WorkingPlanes(DType dtype, const Array5& size, std::int64_t channels, bool channels_last) {
+    tensor_.dtype = dtype;
+    tensor_.size = {1, channels, size[2], size[3], size[4]};
+    const std::int64_t step = channels_last ? channels : 1;
+    const std::int64_t plane = size[2] * size[3] * size[4];
+    tensor_.stride = {plane * channels, channels_last ? 1 : plane, size[3] * size[4] * step, size[4] * step,
+                      step};
+    const auto bytes = static_cast<std::size_t>(plane * channels) * size_of(dtype);
+    memory_.reset(::operator new(bytes, kAlignment));
+    tensor_.data = memory_.get();
+  }
+  /// For `count` channels, at most those of the constructor.
+  Tensor5 first(std::int64_t count) const {
+    Tensor5 tensor = tensor_;
+    tensor.size[1] = count;
+    return tensor;
+  }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Free {
+    void operator()(void* memory) const { ::operator delete(memory, kAlignment); }
+  };
+  Tensor5 tensor_;
+  std::unique_ptr<void, Free> memory_;
+};
+
+inline ConstTensor5 as_const(const Tensor5& tensor) {
+  return {tensor.data, tensor.dtype, tensor.size, tensor.stride};
+}
+
+/// Channels that are worked on together: one plane, or neighbours in memory.
+inline std::int64_t channels_together(const ConstTensor5& tensor) {
+  constexpr std::int64_t kMost = 64;
+  return tensor.stride[1] == 1 && tensor.size[1] > 1 ? std::min(kMost, tensor.size[1]) : 1;
+}
+
+/// Calls work(block) in parallel for all blocks of up to `channels` channels; make_work() is called per
+/// thread.
+template <class MakeWork>
+void for_each_block(const Array5& size, std::int64_t channels, const MakeWork& make_work) {
+  const std::int64_t blocks = (size[1] + channels - 1) / channels;
+  constexpr std::int64_t kGrain = 1 << 14;
+  const std::int64_t elements = std::max<std::int64_t>(size[2] * size[3] * size[4] * channels, 1);
+  parallel_for(size[0] * blocks, std::max<std::int64_t>(1, kGrain / elements),
+               [&](std::int64_t begin, std::int64_t end) {
+                 const SerialScope serial;
+                 const auto work = make_work();
+                 for (std::int64_t unit = begin; unit < end; ++unit) {
+                   const std::int64_t first = unit % blocks * channels;
+                   work(PlaneBlock{unit / blocks, first, std::min(channels, size[1] - first)});
+                 }
+               });
+}
+
+/// run(loops, y, record or null, x)
+template <class Run>
+void pool_in_working_dtype(const Tensor5& y, const Tensor5* record, const ConstTensor5& x, bool sums,
+                           Order order, const Run& run) {
+  const bool reverse = order == Order::kReversed;
+  const bool whole = x.dtype == DType::i64;
+  const Backend& loops = whole ? reference_backend() : backend();
+  const DType dtype = loops.any_dtype ? x.dtype : working_dtype(x.dtype, sums);
+  const bool direct = dtype == x.dtype && !reverse;
+  if (direct && !whole) return run(loops, y, record, x);
+  const std::int64_t together = channels_together(x);
+  for_each_block(x.size, together, [&] {
+    // One element is enough where nothing is widened.
+    const Array5 none{1, 1, 1, 1, 1};
+    auto wide_x = std::make_shared<WorkingPlanes>(dtype, direct ? none : x.size, together, together > 1);
+    auto wide_y = std::make_shared<WorkingPlanes>(dtype, direct ? none : y.size, together, together > 1);
+    return [&, wide_x, wide_y](const PlaneBlock& block) {
+      const ConstTensor5 from = channels_of(x, block);
+      const Tensor5 to = channels_of(y, block);
+      Tensor5 where;
+      if (record != nullptr) where = channels_of(*record, block);
+      const Tensor5* const part = record != nullptr ? &where : nullptr;
+      if (direct) return run(loops, to, part, from);
+      const Tensor5 working = wide_x->first(block.channels);
+      loops.convert.convert(working, from, reverse);
+      run(loops, wide_y->first(block.channels), part, as_const(working));
+      loops.convert.convert(to, as_const(wide_y->first(block.channels)), reverse);
+    };
+  });
+}
+
+/// run(loops, grad_x, grad_y, record or null); run returns an index outside its plane, if it met one.
+template <class Run>
+std::optional<std::int64_t> gradient_in_working_dtype(const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                                      const ConstTensor5* record, const Run& run) {
+  const Backend& loops = backend();
+  const DType dtype = loops.any_dtype ? grad_y.dtype : working_dtype(grad_y.dtype, true);
+  if (dtype == grad_y.dtype) return run(loops, grad_x, grad_y, record);
+  std::mutex mutex;
+  std::optional<std::int64_t> bad;
+  const std::int64_t together = channels_together(grad_y);
+  for_each_block(grad_x.size, together, [&] {
+    auto wide_y = std::make_shared<WorkingPlanes>(dtype, grad_y.size, together, together > 1);
+    auto wide_x = std::make_shared<WorkingPlanes>(dtype, grad_x.size, together, together > 1);
+    return [&, wide_x, wide_y](const PlaneBlock& block) {
+      ConstTensor5 where;
+      if (record != nullptr) where = channels_of(*record, block);
+      const Tensor5 working = wide_x->first(block.channels);
+      loops.convert.convert(wide_y->first(block.channels), channels_of(grad_y, block), false);
+      const auto found =
+          run(loops, working, as_const(wide_y->first(block.channels)), record != nullptr ? &where : nullptr);
+      loops.convert.convert(channels_of(grad_x, block), as_const(working), false);
+      if (!found) return;
+      const std::lock_guard<std::mutex> lock(mutex);
+      bad = found;
+    };
+  });
+  return bad;
+}
+
+}  // namespace cenote
