@@ -17,6 +17,7 @@
 #include "cenote/torch/nn.h"
 #include "cenote/torch/ops.h"
 #include "conformance/cases.h"
+#include "conformance/torch_oracle.h"
 
 namespace cenote_test {
 namespace {
