@@ -125,6 +125,26 @@ ValuesAndIndices max_pool3d_with_indices(const at::Tensor& x, const MaxPoolOptio
   return pool_with_indices(op_named("max_pool3d"), x, to_arguments(options));
 }
 
+at::Tensor min_pool1d(const at::Tensor& x, const MinPoolOptions& options) {
+  return pool(op_named("min_pool1d"), x, to_arguments(options));
+}
+at::Tensor min_pool2d(const at::Tensor& x, const MinPoolOptions& options) {
+  return pool(op_named("min_pool2d"), x, to_arguments(options));
+}
+at::Tensor min_pool3d(const at::Tensor& x, const MinPoolOptions& options) {
+  return pool(op_named("min_pool3d"), x, to_arguments(options));
+}
+
+ValuesAndIndices min_pool1d_with_indices(const at::Tensor& x, const MinPoolOptions& options) {
+  return pool_with_indices(op_named("min_pool1d"), x, to_arguments(options));
+}
+ValuesAndIndices min_pool2d_with_indices(const at::Tensor& x, const MinPoolOptions& options) {
+  return pool_with_indices(op_named("min_pool2d"), x, to_arguments(options));
+}
+ValuesAndIndices min_pool3d_with_indices(const at::Tensor& x, const MinPoolOptions& options) {
+  return pool_with_indices(op_named("min_pool3d"), x, to_arguments(options));
+}
+
 at::Tensor avg_pool1d(const at::Tensor& x, const AvgPoolOptions& options) {
   return pool(op_named("avg_pool1d"), x, to_arguments(options));
 }
@@ -133,6 +153,16 @@ at::Tensor avg_pool2d(const at::Tensor& x, const AvgPoolOptions& options) {
 }
 at::Tensor avg_pool3d(const at::Tensor& x, const AvgPoolOptions& options) {
   return pool(op_named("avg_pool3d"), x, to_arguments(options));
+}
+
+at::Tensor sum_pool1d(const at::Tensor& x, const SumPoolOptions& options) {
+  return pool(op_named("sum_pool1d"), x, to_arguments(options));
+}
+at::Tensor sum_pool2d(const at::Tensor& x, const SumPoolOptions& options) {
+  return pool(op_named("sum_pool2d"), x, to_arguments(options));
+}
+at::Tensor sum_pool3d(const at::Tensor& x, const SumPoolOptions& options) {
+  return pool(op_named("sum_pool3d"), x, to_arguments(options));
 }
 
 }  // namespace cenote::torch_ops

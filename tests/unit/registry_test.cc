@@ -44,6 +44,12 @@ std::map<std::string, Pool> public_functions() {
       {"max_pool1d", bind(max_pool1d, max)},
       {"max_pool2d", bind(max_pool2d, max)},
       {"max_pool3d", bind(max_pool3d, max)},
+      {"min_pool1d", bind(min_pool1d, max)},
+      {"min_pool2d", bind(min_pool2d, max)},
+      {"min_pool3d", bind(min_pool3d, max)},
+      {"sum_pool1d", bind(sum_pool1d, max)},
+      {"sum_pool2d", bind(sum_pool2d, max)},
+      {"sum_pool3d", bind(sum_pool3d, max)},
       {"avg_pool1d", bind(avg_pool1d, avg)},
       {"avg_pool2d", bind(avg_pool2d, avg)},
       {"avg_pool3d", bind(avg_pool3d, avg)},
@@ -99,18 +105,21 @@ TEST(Registry, RowsAreCompleteAndConsistent) {
     EXPECT_EQ(find_op(name), &op);
     EXPECT_FALSE(op.summary.empty());
     EXPECT_EQ(name.substr(name.size() - 2), std::to_string(op.spatial_rank) + "d");
-    const bool is_max = name.find("max_pool") != std::string::npos;
-    EXPECT_EQ(op.records_indices, is_max);
-    EXPECT_EQ(op.tap_dtype != nullptr, is_max);
+    const std::string prefix = op.family == "window" ? "" : std::string(op.family) + "_";
+    const std::string suffix = "_pool" + std::to_string(op.spatial_rank) + "d";
+    ASSERT_TRUE(name.starts_with(prefix) && name.ends_with(suffix));
+    const std::string kind = name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
+    const bool picks = kind == "max" || kind == "min";
+    EXPECT_TRUE(picks || kind == "avg" || kind == "sum") << kind;
+    EXPECT_EQ(op.records_indices, picks);
+    EXPECT_EQ(op.tap_dtype != nullptr, picks);
     ASSERT_TRUE(op.shape != nullptr && op.forward != nullptr && op.backward != nullptr);
     const std::map<std::string, std::uint32_t> parameters = {
-        {"window", is_max ? kTakesWindow : std::uint32_t{kTakesWindow} | kTakesDivisor},
+        {"window", kind == "avg" ? std::uint32_t{kTakesWindow} | kTakesDivisor : kTakesWindow},
         {"adaptive", kTakesOutputSize},
         {"global", 0}};
     ASSERT_EQ(parameters.count(std::string(op.family)), 1u);
     EXPECT_EQ(op.parameters, parameters.at(std::string(op.family)));
-    const std::string prefix = op.family == "window" ? "" : std::string(op.family) + "_";
-    EXPECT_EQ(name, prefix + (is_max ? "max" : "avg") + "_pool" + std::to_string(op.spatial_rank) + "d");
   }
 }
 

@@ -5,7 +5,7 @@
 //
 // The first four take torch's own option structs (torch::nn::MaxPool2dOptions and so on), so that a
 // network changes by its namespace only; the global ones take nothing. Input is [N, C, spatial...] or
-// [C, spatial...] in f32 or f64 on the CPU; the layout of the input is kept. Gradients are recorded.
+// [C, spatial...] on the CPU; the layout of the input is kept. Gradients are recorded.
 #pragma once
 
 #include <torch/nn/cloneable.h>

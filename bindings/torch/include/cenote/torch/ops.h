@@ -2,11 +2,11 @@
 // recorded, and meta tensors give shapes without data. Python reaches the same
 // ops as torch.ops.cenote.NAME after torch.ops.load_library.
 //
-// Names, options and semantics are those of cenote/window.h, adaptive.h and global.h. Tensors are f32 or
-// f64 on the CPU, with or without a batch dimension, of any strides; the result has the layout of x.
-// Errors arrive as c10::ValueError with the text of cenote::Error. Backward and double backward are
-// provided. For the backward a max op saves one compact tap number (u8 or u16) per output, and neither x
-// nor 64-bit indices; without a gradient to record nothing is computed beside the values.
+// Names, options, dtypes and semantics are those of cenote/window.h, adaptive.h and global.h. Tensors are on
+// the CPU, with or without a batch dimension, of any strides; the result has the layout of x. Errors arrive
+// as c10::ValueError with the text of cenote::Error. Backward and double backward are provided. For the
+// backward a max op saves one compact tap number (u8 or u16) per output, and neither x nor 64-bit indices;
+// without a gradient to record nothing is computed beside the values.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -34,9 +34,21 @@ CENOTE_EXPORT ValuesAndIndices max_pool1d_with_indices(const at::Tensor& x, cons
 CENOTE_EXPORT ValuesAndIndices max_pool2d_with_indices(const at::Tensor& x, const MaxPoolOptions& options);
 CENOTE_EXPORT ValuesAndIndices max_pool3d_with_indices(const at::Tensor& x, const MaxPoolOptions& options);
 
+CENOTE_EXPORT at::Tensor min_pool1d(const at::Tensor& x, const MinPoolOptions& options);
+CENOTE_EXPORT at::Tensor min_pool2d(const at::Tensor& x, const MinPoolOptions& options);
+CENOTE_EXPORT at::Tensor min_pool3d(const at::Tensor& x, const MinPoolOptions& options);
+
+CENOTE_EXPORT ValuesAndIndices min_pool1d_with_indices(const at::Tensor& x, const MinPoolOptions& options);
+CENOTE_EXPORT ValuesAndIndices min_pool2d_with_indices(const at::Tensor& x, const MinPoolOptions& options);
+CENOTE_EXPORT ValuesAndIndices min_pool3d_with_indices(const at::Tensor& x, const MinPoolOptions& options);
+
 CENOTE_EXPORT at::Tensor avg_pool1d(const at::Tensor& x, const AvgPoolOptions& options);
 CENOTE_EXPORT at::Tensor avg_pool2d(const at::Tensor& x, const AvgPoolOptions& options);
 CENOTE_EXPORT at::Tensor avg_pool3d(const at::Tensor& x, const AvgPoolOptions& options);
+
+CENOTE_EXPORT at::Tensor sum_pool1d(const at::Tensor& x, const SumPoolOptions& options);
+CENOTE_EXPORT at::Tensor sum_pool2d(const at::Tensor& x, const SumPoolOptions& options);
+CENOTE_EXPORT at::Tensor sum_pool3d(const at::Tensor& x, const SumPoolOptions& options);
 
 // ---- adaptive -----------------------------------------------------------------------------------
 
