@@ -405,6 +405,8 @@ struct MaxRow {
     const RowTag<T> d;
     T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + tile.first_out * y.stride[4];
     const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], tile.outs);
+    ask_ahead(to,
+              tile.outs);  // 3x3 stride 2, [32, 64, 112, 112] f32, two threads: 9.2 ms without, 8.1 ms with
     ReduceTapsOfAxis<MaxReduction>(sources, tile.outs, w,
                                    [&](std::int64_t m, VecOf<decltype(d)> v)
                                        CENOTE_VECTOR_LAMBDA { sink.store(d, m, v); });
@@ -426,6 +428,7 @@ struct AvgRow {
     const auto row_factor = hn::Set(d, row_divisor<T>(axes, divisor, at[2], at[3]));
     T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + tile.first_out * y.stride[4];
     const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], tile.outs);
+    ask_ahead(to, tile.outs);
     ReduceTapsOfAxis<SumReduction>(
         sources, tile.outs, w, [&](std::int64_t m, VecOf<decltype(d)> v) CENOTE_VECTOR_LAMBDA {
           sink.store(d, m, hn::Div(v, hn::Mul(row_factor, hn::LoadU(d, columns.get() + m))));

@@ -30,14 +30,6 @@ void fill_row(T* to, std::int64_t stride, std::int64_t count, T value) {
   for (std::int64_t i = 0; i < count; ++i) to[i * stride] = value;
 }
 
-/// Asks for the memory a page beyond `count` elements that are written now.
-template <class T>
-void ask_ahead(T* to, std::int64_t count) {
-  constexpr std::int64_t kLine = 64 / sizeof(T);
-  constexpr std::int64_t kAhead = 4096 / sizeof(T);
-  for (std::int64_t i = 0; i < count; i += kLine) prefetch_for_write(to + i + kAhead);
-}
-
 /// Copies neighbours to elements `stride` apart, and asks for the memory beyond them, which is written next.
 template <class T>
 void copy_ahead(const T* from, T* to, std::int64_t stride, std::int64_t count) {

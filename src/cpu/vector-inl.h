@@ -54,6 +54,14 @@ inline void prefetch_for_write(const void* address) {
 #endif
 }
 
+/// Asks for the memory a page beyond `count` elements that are written now.
+template <class T>
+void ask_ahead(T* to, std::int64_t count) {
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  constexpr std::int64_t kAhead = 4096 / sizeof(T);
+  for (std::int64_t i = 0; i < count; i += kLine) prefetch_for_write(to + i + kAhead);
+}
+
 /// The first n lanes from `from`; the others are 0.
 template <class D, class T>
 HWY_INLINE VecOf<D> LoadPart(D d, const T* from, std::size_t n) {
