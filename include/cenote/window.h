@@ -39,13 +39,18 @@ struct WindowAxis {
 CENOTE_EXPORT std::int64_t pool_output_size(std::int64_t size, const WindowAxis& axis,
                                             bool ceil_mode = false);
 
+/// Whose rule bounds the padding. kPyTorch: at most half of the dilated kernel, so that without dilation every
+/// window holds a real element. kOnnx: any padding >= 0.
+enum class Convention : std::uint8_t { kPyTorch, kOnnx };
+
 struct MaxPoolOptions {
   Dims kernel;            // required, >= 1
   Dims stride = {};       // default: kernel
-  Dims padding = 0;       // at the begin of each axis, at most half of the dilated kernel
+  Dims padding = 0;       // at the begin of each axis, bounded by `convention`
   Dims padding_end = {};  // at the end of each axis; default: padding
   Dims dilation = 1;
   bool ceil_mode = false;
+  Convention convention = Convention::kPyTorch;
 };
 
 struct AvgPoolOptions {
@@ -57,6 +62,7 @@ struct AvgPoolOptions {
   bool ceil_mode = false;
   bool count_include_pad = true;  // padding counts in the divisor, ceil overhang never does
   std::optional<std::int64_t> divisor_override = {};  // replaces the divisor; not 0
+  Convention convention = Convention::kPyTorch;
 };
 
 using MinPoolOptions = MaxPoolOptions;

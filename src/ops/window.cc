@@ -70,8 +70,10 @@ WindowAxes resolve_axes(const OpName& op, const Options& options) {
       require(value <= limit, op.name, argument, '[', index, "] must be at most half of the dilated kernel, ",
               limit, ", got ", value);
     };
-    within("padding", axes[axis].padding_begin);
-    within("padding_end", axes[axis].padding_end);
+    if (options.convention == Convention::kPyTorch) {
+      within("padding", axes[axis].padding_begin);
+      within("padding_end", axes[axis].padding_end);
+    }
     taps = checked_multiply(taps, kernel[axis], op.name, "number of taps");
   }
   return axes;
