@@ -12,6 +12,7 @@ constexpr int kExitFine = 0;
 constexpr int kExitFailed = 1;
 constexpr int kExitBadInput = 2;
 
+void add_conformance(CLI::App& app, int& exit_code);
 void add_info(CLI::App& app, int& exit_code);
 void add_pool(CLI::App& app, int& exit_code);
 void add_train(CLI::App& app, int& exit_code);

@@ -26,6 +26,7 @@ struct Subcommand {
 constexpr Subcommand kSubcommands[] = {
     {"info", add_info},
     {"pool", add_pool},
+    {"conformance", add_conformance},
     {"train", add_train},
 };
 

@@ -2,6 +2,7 @@
 option(BUILD_SHARED_LIBS "Build libcenote as a shared library" ON)
 option(CENOTE_OPENMP "Use OpenMP as the default thread pool" ON)
 option(CENOTE_TORCH "Build the PyTorch binding, the network tools and `cenote train`" ON)
+option(CENOTE_ONNX "Build the reader of ONNX models and `cenote conformance`" ON)
 option(CENOTE_CLI "Build the command line" ON)
 option(CENOTE_TESTS "Build the tests" ON)
 option(CENOTE_BENCH "Build the benchmarks" ON)

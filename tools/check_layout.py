@@ -33,6 +33,7 @@ INCLUDE_ROOTS = ["include", "src", "bindings/torch/include", "bindings/torch", "
 FOREIGN = [
     ("hwy/", {"cpu", "tests"}, "Highway"),
     (("torch/", "ATen/", "c10/"), {"torch", "torch-inside", "network", "cli", "examples", "bench", "tests"}, "torch"),
+    (("onnx/", "google/protobuf/"), {"network", "tests"}, "ONNX's protobuf"),
 ]
 
 FAMILY_FILES = [

@@ -20,7 +20,7 @@ fail() {
 
 build_packages=(build-essential cmake ninja-build ccache pkg-config libhwy-dev libgtest-dev libgmock-dev
   librapidcheck-dev libcli11-dev libfmt-dev nlohmann-json3-dev libpng-dev zlib1g-dev dataset-fashion-mnist
-  gnuplot-nox python3 python3-venv)
+  libonnx-dev libprotobuf-dev protobuf-compiler libonnx-testdata gnuplot-nox python3 python3-venv)
 lint_packages=(clang-tidy-19 clang-format-19 libomp-19-dev)
 
 missing_packages() {

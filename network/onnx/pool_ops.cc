@@ -1,0 +1,243 @@
+// ONNX's defaults and rules where they differ from cenote's: a stride of 1, pads per end, any padding,
+// auto_pad, and indices that count through the whole tensor.
+#include "network/onnx/pool_ops.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "cenote/global.h"
+#include "cenote/window.h"
+#include "network/error_text.h"
+#include "network/onnx/attributes.h"
+#include "network/onnx/indices.h"
+
+namespace cenote::network::onnx {
+namespace {
+
+constexpr int kFirstSpatial = 2;
+
+/// The number of spatial axes of x; cenote has its ops for 1 to 3.
+int spatial_rank(const Call& call, const Value& x) {
+  const int rank = x.sizes.size() - kFirstSpatial;
+  if (rank < 1) {
+    fail(ErrorCode::kBadFile, "[{}] X must be [N, C, spatial...], got sizes {}", call.name(),
+         to_string(x.sizes));
+  }
+  if (rank > 3) {
+    fail(ErrorCode::kUnsupported, "{} over {} spatial axes: cenote has 1 to 3", call.op.name, rank);
+  }
+  return rank;
+}
+
+/// A list of `count` values; `missing`, repeated, when the node does not have it.
+Dims axes_attribute(const Call& call, std::string_view name, int count, std::int64_t missing) {
+  const auto values = ints_attribute(call, name);
+  if (!values) {
+    Dims repeated;
+    for (int axis = 0; axis < count; ++axis) repeated.push_back(missing);
+    return repeated;
+  }
+  if (values->size() != static_cast<std::size_t>(count)) {
+    fail(ErrorCode::kBadFile, "[{}] {} must have {} values for X of {} spatial axes, got {}", call.name(),
+         name, count, call.inputs[0]->sizes.size() - kFirstSpatial, values->size());
+  }
+  return {values->data(), values->size()};
+}
+
+Dims positive_axes(const Call& call, std::string_view name, int count, std::int64_t missing) {
+  Dims values = axes_attribute(call, name, count, missing);
+  for (const std::int64_t value : values) {
+    if (value < 1)
+      fail(ErrorCode::kBadFile, "[{}] {} must be > 0, got {}", call.name(), name, to_string(values));
+  }
+  return values;
+}
+
+/// A window in cenote's words.
+struct Window {
+  Dims kernel;
+  Dims stride;
+  Dims padding;
+  Dims padding_end;
+  Dims dilation;
+  bool ceil_mode = false;
+};
+
+void read_pads(const Call& call, int rank, Window& window) {
+  const Dims pads = axes_attribute(call, "pads", 2 * rank, 0);
+  window.padding = Dims(pads.begin(), static_cast<std::size_t>(rank));
+  window.padding_end = Dims(pads.begin() + rank, static_cast<std::size_t>(rank));
+}
+
+/// SAME: ceil(size / stride) outputs; the padding that this takes is split, its odd one goes to the end
+/// (SAME_UPPER) or to the begin (SAME_LOWER).
+void pad_for_same_size(const Call& call, const Dims& x_sizes, bool upper, Window& window) {
+  for (int axis = 0; axis < window.kernel.size(); ++axis) {
+    const std::int64_t size = x_sizes[axis + kFirstSpatial];
+    const std::int64_t outputs = size / window.stride[axis] + (size % window.stride[axis] != 0 ? 1 : 0);
+    const std::int64_t last = std::max<std::int64_t>(outputs - 1, 0) * window.stride[axis];
+    std::int64_t total = 0;
+    if (__builtin_mul_overflow(window.dilation[axis], window.kernel[axis] - 1, &total) ||
+        __builtin_add_overflow(total, last - size + 1, &total)) {
+      fail(ErrorCode::kBadFile, "[{}] the padding of spatial axis {} passes 64 bits", call.name(), axis);
+    }
+    total = std::max<std::int64_t>(total, 0);
+    window.padding[axis] = upper ? total / 2 : total - total / 2;
+    window.padding_end[axis] = total - window.padding[axis];
+  }
+}
+
+Window read_window(const Call& call, int rank) {
+  if (!ints_attribute(call, "kernel_shape")) {
+    fail(ErrorCode::kBadFile, "[{}] kernel_shape is required", call.name());
+  }
+  Window window;
+  window.kernel = positive_axes(call, "kernel_shape", rank, 1);
+  window.stride = positive_axes(call, "strides", rank, 1);
+  window.dilation = positive_axes(call, "dilations", rank, 1);
+  window.ceil_mode = bool_attribute(call, "ceil_mode");
+  read_pads(call, rank, window);
+  const std::string auto_pad = string_attribute(call, "auto_pad", "NOTSET");
+  if (auto_pad == "NOTSET") return window;
+  if (call.node.attributes.contains("pads")) {
+    fail(ErrorCode::kBadFile, "[{}] pads and auto_pad {} exclude each other", call.name(), shown(auto_pad));
+  }
+  if (auto_pad == "VALID") return window;
+  if (auto_pad != "SAME_UPPER" && auto_pad != "SAME_LOWER") {
+    fail(ErrorCode::kBadFile, "[{}] auto_pad must be NOTSET, SAME_UPPER, SAME_LOWER or VALID, got {}",
+         call.name(), shown(auto_pad));
+  }
+  window.ceil_mode = false;
+  pad_for_same_size(call, call.inputs[0]->sizes, auto_pad == "SAME_UPPER", window);
+  return window;
+}
+
+ConstTensorView view_of(const Value& value, DType dtype) {
+  return {value.bytes->data(), dtype, value.sizes, dense_strides(value.sizes)};
+}
+
+/// A value under construction: it is written through its view and then becomes a Value.
+struct Output {
+  Output(const Call& call, ElementType element, DType dtype, const Dims& sizes)
+      : type(element),
+        bytes(call.budget.take_value(call.name(), element, sizes)),
+        view(bytes.data(), dtype, sizes, dense_strides(sizes)) {}
+
+  Value finish() { return make_value(type, view.sizes, std::move(bytes)); }
+
+  ElementType type;
+  std::vector<std::byte> bytes;
+  TensorView view;
+};
+
+/// Elements that a window reads at most: its taps or the plane, whichever is fewer.
+std::int64_t visits_per_window(const Dims& kernel, const Dims& x_sizes) {
+  std::int64_t visits = 1;
+  for (int axis = 0; axis < kernel.size(); ++axis) {
+    visits *= std::min(kernel[axis], x_sizes[axis + kFirstSpatial]);  // at most the elements of x
+  }
+  return visits;
+}
+
+void take_visits(const Call& call, const Dims& y_sizes, const Dims& kernel) {
+  call.budget.take_visits(call.name(), element_count(y_sizes),
+                          visits_per_window(kernel, call.inputs[0]->sizes));
+}
+
+template <class Function>
+using PerRank = std::array<Function, 3>;
+
+template <class Function>
+Function for_rank(const PerRank<Function>& functions, int rank) {
+  return functions[static_cast<std::size_t>(rank - 1)];
+}
+
+constexpr PerRank<Dims (*)(const Dims&, const MaxPoolOptions&)> kMaxShape{max_pool1d_shape, max_pool2d_shape,
+                                                                          max_pool3d_shape};
+constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const MaxPoolOptions&,
+                           const TensorView*)>
+    kMaxInto{max_pool1d_into, max_pool2d_into, max_pool3d_into};
+constexpr PerRank<Dims (*)(const Dims&, const AvgPoolOptions&)> kAvgShape{avg_pool1d_shape, avg_pool2d_shape,
+                                                                          avg_pool3d_shape};
+constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const AvgPoolOptions&)> kAvgInto{
+    avg_pool1d_into, avg_pool2d_into, avg_pool3d_into};
+constexpr PerRank<Dims (*)(const Dims&)> kGlobalMaxShape{global_max_pool1d_shape, global_max_pool2d_shape,
+                                                         global_max_pool3d_shape};
+constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const TensorView*)> kGlobalMaxInto{
+    global_max_pool1d_into, global_max_pool2d_into, global_max_pool3d_into};
+constexpr PerRank<Dims (*)(const Dims&)> kGlobalAvgShape{global_avg_pool1d_shape, global_avg_pool2d_shape,
+                                                         global_avg_pool3d_shape};
+constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&)> kGlobalAvgInto{
+    global_avg_pool1d_into, global_avg_pool2d_into, global_avg_pool3d_into};
+
+}  // namespace
+
+std::vector<Value> max_pool(const Call& call) {
+  const Value& x = *call.inputs[0];
+  const int rank = spatial_rank(call, x);
+  const Window window = read_window(call, rank);
+  const bool column_major = bool_attribute(call, "storage_order");
+  const DType dtype = pooled_dtype(call, x.type);
+  const MaxPoolOptions options{.kernel = window.kernel,
+                               .stride = window.stride,
+                               .padding = window.padding,
+                               .padding_end = window.padding_end,
+                               .dilation = window.dilation,
+                               .ceil_mode = window.ceil_mode,
+                               .convention = Convention::kOnnx};
+  const Dims y_sizes = for_rank(kMaxShape, rank)(x.sizes, options);
+  take_visits(call, y_sizes, window.kernel);
+  Output y(call, x.type, dtype, y_sizes);
+  const bool wants_indices = call.node.outputs.size() > 1 && !call.node.outputs[1].empty();
+  if (!wants_indices) {
+    for_rank(kMaxInto, rank)(y.view, view_of(x, dtype), options, nullptr);
+    return {y.finish()};
+  }
+  Output indices(call, ElementType::kI64, DType::i64, y_sizes);
+  for_rank(kMaxInto, rank)(y.view, view_of(x, dtype), options, &indices.view);
+  to_tensor_positions(
+      {static_cast<std::int64_t*>(indices.view.data), static_cast<std::size_t>(element_count(y_sizes))},
+      x.sizes, column_major);
+  return {y.finish(), indices.finish()};
+}
+
+std::vector<Value> average_pool(const Call& call) {
+  const Value& x = *call.inputs[0];
+  const int rank = spatial_rank(call, x);
+  const Window window = read_window(call, rank);
+  const DType dtype = pooled_dtype(call, x.type);
+  const AvgPoolOptions options{.kernel = window.kernel,
+                               .stride = window.stride,
+                               .padding = window.padding,
+                               .padding_end = window.padding_end,
+                               .dilation = window.dilation,
+                               .ceil_mode = window.ceil_mode,
+                               .count_include_pad = bool_attribute(call, "count_include_pad"),
+                               .convention = Convention::kOnnx};
+  const Dims y_sizes = for_rank(kAvgShape, rank)(x.sizes, options);
+  take_visits(call, y_sizes, window.kernel);
+  Output y(call, x.type, dtype, y_sizes);
+  for_rank(kAvgInto, rank)(y.view, view_of(x, dtype), options);
+  return {y.finish()};
+}
+
+std::vector<Value> global_max_pool(const Call& call) {
+  const Value& x = *call.inputs[0];
+  const int rank = spatial_rank(call, x);
+  const DType dtype = pooled_dtype(call, x.type);
+  Output y(call, x.type, dtype, for_rank(kGlobalMaxShape, rank)(x.sizes));
+  for_rank(kGlobalMaxInto, rank)(y.view, view_of(x, dtype), nullptr);
+  return {y.finish()};
+}
+
+std::vector<Value> global_average_pool(const Call& call) {
+  const Value& x = *call.inputs[0];
+  const int rank = spatial_rank(call, x);
+  const DType dtype = pooled_dtype(call, x.type);
+  Output y(call, x.type, dtype, for_rank(kGlobalAvgShape, rank)(x.sizes));
+  for_rank(kGlobalAvgInto, rank)(y.view, view_of(x, dtype));
+  return {y.finish()};
+}
+
+}  // namespace cenote::network::onnx
