@@ -46,8 +46,8 @@ struct PooledType {
 };
 
 constexpr PooledType kPooledTypes[] = {
-    {ElementType::kF32, DType::f32},
-    {ElementType::kF64, DType::f64},
+    {ElementType::kF32, DType::f32},   {ElementType::kF64, DType::f64}, {ElementType::kF16, DType::f16},
+    {ElementType::kBF16, DType::bf16}, {ElementType::kI8, DType::i8},   {ElementType::kU8, DType::u8},
 };
 
 // ---- what ONNX defines ------------------------------------------------------------------------------
