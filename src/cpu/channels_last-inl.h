@@ -195,6 +195,7 @@ void ForEachPixel(const ConstTensor5& x, const Tensor5& y, const Axes& axes, boo
       const std::int64_t last = std::min(w.out(), (at[3] + 1) * kPixelTile);
       for (std::int64_t ow = at[3] * kPixelTile; ow < last; ++ow) {
         PrefetchPixel(rows, w.start(ow) * x.stride[4], prefetched);
+        ask_ahead(row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4], x.size[1]);
         pixel(state, at, ow, pixel_taps(rows, w, ow, x.stride[4], number_by_position));
       }
     }
