@@ -39,8 +39,8 @@ struct WindowAxis {
 CENOTE_EXPORT std::int64_t pool_output_size(std::int64_t size, const WindowAxis& axis,
                                             bool ceil_mode = false);
 
-/// Whose rule bounds the padding. kPyTorch: at most half of the dilated kernel, so that without dilation every
-/// window holds a real element. kOnnx: any padding >= 0.
+/// Whose rule bounds the padding. kPyTorch: at most half of the dilated kernel, so that without dilation
+/// every window holds a real element. kOnnx: any padding >= 0.
 enum class Convention : std::uint8_t { kPyTorch, kOnnx };
 
 struct MaxPoolOptions {
