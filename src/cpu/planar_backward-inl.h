@@ -171,23 +171,19 @@ HWY_INLINE void SumPhases(const Axis& w, const GradTile& tile, T* phase_row, T* 
   if (stride == 1) {
     const RowSink<T> sink(to, to_stride, columns);
     const auto list = terms(0);
-    if (list.size() == 9) return SumOnePhase<9, T>(list, tile.groups, sink, bind);  // 3x3
+    if (list.size() == 3) return SumOnePhase<3, T>(list, tile.groups, sink, bind);
     return SumOnePhase<0, T>(list, tile.groups, sink, bind);
   }
   if (stride == 2) {
     const auto even = terms(0);
     const auto odd = terms(1);
-    // 2x2; 3x3 in rows that one or two windows read, with odd padding and without.
+    // Kernels of 2; of 3 with odd padding and without.
     if (even.size() == 1 && odd.size() == 1)
       return SumTwoPhases<1, 1>(even, odd, columns, to, to_stride, bind);
     if (even.size() == 1 && odd.size() == 2)
       return SumTwoPhases<1, 2>(even, odd, columns, to, to_stride, bind);
-    if (even.size() == 2 && odd.size() == 4)
-      return SumTwoPhases<2, 4>(even, odd, columns, to, to_stride, bind);
     if (even.size() == 2 && odd.size() == 1)
       return SumTwoPhases<2, 1>(even, odd, columns, to, to_stride, bind);
-    if (even.size() == 4 && odd.size() == 2)
-      return SumTwoPhases<4, 2>(even, odd, columns, to, to_stride, bind);
     return SumTwoPhases<0, 0>(even, odd, columns, to, to_stride, bind);
   }
   for (std::int64_t phase = 0; phase < stride; ++phase) {
@@ -205,29 +201,6 @@ inline std::int64_t groups_per_tile(const Axis& w) {
 }
 inline std::int64_t grad_tiles(const Axis& w) { return ceil_divide(grad_groups(w), groups_per_tile(w)); }
 
-/// Rows of grad_x in parallel: row(state, at, tile, readers, phase_row, to).
-template <class T, class State, class Row>
-void ForEachGradRow(const Tensor5& grad_x, const Axes& axes, const PhasePlan& plan, const Row& row) {
-  const Axis& w = axes[2];
-  const std::int64_t per_tile = groups_per_tile(w);
-  const Cursor::Index units{grad_x.size[0], grad_x.size[1], grad_x.size[2], grad_x.size[3], grad_tiles(w)};
-  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * per_tile * w.stride();
-  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    ReaderRows readers;
-    Scratch<T> phase_row;
-    phase_row.resize(static_cast<std::size_t>(per_tile) + kMaxLanes<T>);
-    State state(axes);
-    Cursor at(units, begin);
-    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      readers.collect(axes, at[2], at[3]);
-      const GradTile tile = make_grad_tile(plan, at[4], per_tile, grad_groups(w));
-      T* const to =
-          row_of<T>(grad_x, at[0], at[1], at[2], at[3]) + tile.first * w.stride() * grad_x.stride[4];
-      row(state, at, tile, readers, phase_row.get(), to);
-    }
-  });
-}
-
 template <class T>
 struct BoundRow {
   HWY_INLINE VecOf<RowTag<T>> operator()(std::int64_t m) const { return hn::LoadU(RowTag<T>(), row + m); }
@@ -237,7 +210,6 @@ struct BoundRow {
 
 template <class T>
 struct AvgBackwardState {
-  explicit AvgBackwardState(const Axes&) {}
   ReaderRows previous;    // of the row computed last,
   std::int64_t row = -1;  // which is this one
   Scratch<T> sums;
@@ -271,12 +243,11 @@ inline std::int64_t row_number(const Tensor5& grad_x, const Cursor& at) {
 template <class T>
 void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
                        const Divisor& divisor) {
-  using State = AvgBackwardState<T>;
   const Axis& w = axes[2];
   const PhasePlan plan(w);
   const bool repeats_allowed = grad_tiles(w) == 1;  // the unit before is the row before
-  const auto row = [&](State& state, const Cursor& at, const GradTile& tile, const ReaderRows& readers,
-                       T* phase_row, T* to) HWY_ATTR {
+  const auto row = [&](AvgBackwardState<T>& state, const Cursor& at, const GradTile& tile,
+                       const ReaderRows& readers, T* phase_row, T* to) HWY_ATTR {
     const std::int64_t length = tile.outs + PhaseBuffer<T>::kSlack;
     const RealOutputs real = real_outputs(tile, w.out());
     if (at[3] > 0 && readers.same_outputs(state.previous) && repeats_allowed &&
@@ -320,7 +291,23 @@ void PlanarAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
     const auto bind = [](const T* term) { return BoundRow<T>{term}; };
     SumPhases<T>(w, tile, phase_row, to, grad_x.stride[4], terms, bind);
   };
-  ForEachGradRow<T, State>(grad_x, axes, plan, row);
+  const std::int64_t per_tile = groups_per_tile(w);
+  const Cursor::Index units{grad_x.size[0], grad_x.size[1], grad_x.size[2], grad_x.size[3], grad_tiles(w)};
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * per_tile * w.stride();
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    ReaderRows readers;
+    Scratch<T> phase_row;
+    phase_row.resize(static_cast<std::size_t>(per_tile) + kMaxLanes<T>);
+    AvgBackwardState<T> state;
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      readers.collect(axes, at[2], at[3]);
+      const GradTile tile = make_grad_tile(plan, at[4], per_tile, grad_groups(w));
+      T* const to =
+          row_of<T>(grad_x, at[0], at[1], at[2], at[3]) + tile.first * w.stride() * grad_x.stride[4];
+      row(state, at, tile, readers, phase_row.get(), to);
+    }
+  });
 }
 
 /// Windows that share no element.
