@@ -17,15 +17,8 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// Outputs of an axis whose windows lie wholly inside: first .. end - 1. Uneven windows are not told apart.
-struct InsideOutputs {
-  std::int64_t first = 0;
-  std::int64_t end = 0;
-
-  bool contains(std::int64_t o) const { return o >= first && o < end; }
-};
-
-inline InsideOutputs inside_outputs(const Axis& axis, bool sliding) {
+/// The outputs of an axis whose windows lie wholly inside. Uneven windows are not told apart.
+inline Range inside_outputs(const Axis& axis, bool sliding) {
   const std::int64_t room = axis.in() + axis.padding() - axis.dilated_kernel();
   if (!sliding || room < axis.padding()) return {};
   const std::int64_t first = std::min(axis.out(), ceil_divide(axis.padding(), axis.stride()));
@@ -101,8 +94,8 @@ class WindowRow {
 
 /// One row of outputs into one plane; the windows of outputs in `inside` need no check.
 template <class T, class Tap>
-void ScatterRow(const WindowRow& row, const InsideOutputs& inside, T* plane, const T* grads,
-                std::int64_t grad_step, const Tap* taps, std::int64_t tap_step) {
+void ScatterRow(const WindowRow& row, const Range& inside, T* plane, const T* grads, std::int64_t grad_step,
+                const Tap* taps, std::int64_t tap_step) {
   const std::int64_t outs = row.w().out();
   const auto checked = [&](std::int64_t from, std::int64_t to) {
     for (std::int64_t ow = from; ow < to; ++ow) {
@@ -111,11 +104,11 @@ void ScatterRow(const WindowRow& row, const InsideOutputs& inside, T* plane, con
         plane[row.corner(ow) + row.offset(tap)] += grads[ow * grad_step];
     }
   };
-  checked(0, inside.first);
-  if (inside.first < inside.end) {
-    T* corner = plane + row.corner(inside.first);
+  checked(0, inside.begin);
+  if (inside.begin < inside.end) {
+    T* corner = plane + row.corner(inside.begin);
     const std::int64_t step = row.corner(1) - row.corner(0);
-    for (std::int64_t ow = inside.first; ow < inside.end; ++ow, corner += step) {
+    for (std::int64_t ow = inside.begin; ow < inside.end; ++ow, corner += step) {
       const std::size_t tap = taps[ow * tap_step];
       if (row.known(tap)) corner[row.offset(tap)] += grads[ow * grad_step];
     }
@@ -190,7 +183,7 @@ inline std::int64_t window_end(const Axis& axis, std::int64_t o, const Range& in
 /// One part of one plane.
 template <class T, class Tap>
 void ScatterBand(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
-                 const Axes& axes, const TapTable& table, const InsideOutputs (&inside)[3], std::int64_t n,
+                 const Axes& axes, const TapTable& table, const Range (&inside)[3], std::int64_t n,
                  std::int64_t c, const Band& band) {
   T* const plane = plane_of<T>(grad_x, n, c);
   RowZeroer<T> zeroer(grad_x, plane, band.d, band.h);
@@ -206,7 +199,7 @@ void ScatterBand(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstT
       const bool row_inside = inside[0].contains(od) && inside[1].contains(oh) &&
                               wanted_whole(axes[0], od, band.d) && wanted_whole(axes[1], oh, band.h);
       ScatterRow(WindowRow(table, axes, grad_x.stride, od, oh, band.d, band.h),
-                 row_inside ? inside[2] : InsideOutputs{}, plane, row_of<const T>(grad_y, n, c, od, oh),
+                 row_inside ? inside[2] : Range{}, plane, row_of<const T>(grad_y, n, c, od, oh),
                  grad_y.stride[4], row_of<const Tap>(taps, n, c, od, oh), taps.stride[4]);
     }
   }
@@ -218,8 +211,8 @@ template <class T, class Tap>
 void ScatterPlanes(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                    const Axes& axes, bool sliding) {
   const TapTable table(axes, grad_x.stride);
-  const InsideOutputs inside[3] = {inside_outputs(axes[0], sliding), inside_outputs(axes[1], sliding),
-                                   inside_outputs(axes[2], sliding)};
+  const Range inside[3] = {inside_outputs(axes[0], sliding), inside_outputs(axes[1], sliding),
+                           inside_outputs(axes[2], sliding)};
   const std::size_t cut = axes[0].in() > 1 ? 0 : 1;
   const std::int64_t bands = bands_for(grad_x, axes[cut]);
   const auto bytes = static_cast<std::int64_t>(sizeof(T)) * grad_x.size[2] * grad_x.size[3] * grad_x.size[4];
