@@ -10,6 +10,7 @@
 #include <new>
 #include <optional>
 #include <type_traits>
+#include <utility>
 
 #include "backend.h"
 #include "core/parallel.h"
@@ -126,19 +127,19 @@ void pool_in_working_dtype(const Tensor5& y, const Tensor5* record, const ConstT
   for_each_block(x.size, together, [&] {
     // One element is enough where nothing is widened.
     const Array5 none{1, 1, 1, 1, 1};
-    auto wide_x = std::make_shared<WorkingPlanes>(dtype, direct ? none : x.size, together, together > 1);
-    auto wide_y = std::make_shared<WorkingPlanes>(dtype, direct ? none : y.size, together, together > 1);
-    return [&, wide_x, wide_y](const PlaneBlock& block) {
+    WorkingPlanes wide_x(dtype, direct ? none : x.size, together, together > 1);
+    WorkingPlanes wide_y(dtype, direct ? none : y.size, together, together > 1);
+    return [&, wide_x = std::move(wide_x), wide_y = std::move(wide_y)](const PlaneBlock& block) {
       const ConstTensor5 from = channels_of(x, block);
       const Tensor5 to = channels_of(y, block);
       Tensor5 where;
       if (record != nullptr) where = channels_of(*record, block);
       const Tensor5* const part = record != nullptr ? &where : nullptr;
       if (direct) return run(loops, to, part, from);
-      const Tensor5 working = wide_x->first(block.channels);
+      const Tensor5 working = wide_x.first(block.channels);
       loops.convert.convert(working, from, reverse);
-      run(loops, wide_y->first(block.channels), part, as_const(working));
-      loops.convert.convert(to, as_const(wide_y->first(block.channels)), reverse);
+      run(loops, wide_y.first(block.channels), part, as_const(working));
+      loops.convert.convert(to, as_const(wide_y.first(block.channels)), reverse);
     };
   });
 }
@@ -154,15 +155,15 @@ std::optional<std::int64_t> gradient_in_working_dtype(const Tensor5& grad_x, con
   std::optional<std::int64_t> bad;
   const std::int64_t together = channels_together(grad_y);
   for_each_block(grad_x.size, together, [&] {
-    auto wide_y = std::make_shared<WorkingPlanes>(dtype, grad_y.size, together, together > 1);
-    auto wide_x = std::make_shared<WorkingPlanes>(dtype, grad_x.size, together, together > 1);
-    return [&, wide_x, wide_y](const PlaneBlock& block) {
+    WorkingPlanes wide_y(dtype, grad_y.size, together, together > 1);
+    WorkingPlanes wide_x(dtype, grad_x.size, together, together > 1);
+    return [&, wide_x = std::move(wide_x), wide_y = std::move(wide_y)](const PlaneBlock& block) {
       ConstTensor5 where;
       if (record != nullptr) where = channels_of(*record, block);
-      const Tensor5 working = wide_x->first(block.channels);
-      loops.convert.convert(wide_y->first(block.channels), channels_of(grad_y, block), false);
+      const Tensor5 working = wide_x.first(block.channels);
+      loops.convert.convert(wide_y.first(block.channels), channels_of(grad_y, block), false);
       const auto found =
-          run(loops, working, as_const(wide_y->first(block.channels)), record != nullptr ? &where : nullptr);
+          run(loops, working, as_const(wide_y.first(block.channels)), record != nullptr ? &where : nullptr);
       loops.convert.convert(channels_of(grad_x, block), as_const(working), false);
       if (!found) return;
       const std::lock_guard<std::mutex> lock(mutex);
