@@ -6,6 +6,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "cenote/half.h"
 #include "network/error_text.h"
 
 namespace cenote::network::onnx {
@@ -18,9 +19,9 @@ T plain(const Value& value, std::int64_t index) {
   return element;
 }
 
-double half(const Value& value, std::int64_t index) { return from_half(plain<std::uint16_t>(value, index)); }
-double bfloat16(const Value& value, std::int64_t index) {
-  return from_bfloat16(plain<std::uint16_t>(value, index));
+template <class Half>
+double widened(const Value& value, std::int64_t index) {
+  return static_cast<float>(plain<Half>(value, index));
 }
 
 Dims position_of(std::int64_t index, const Dims& sizes) {
@@ -82,9 +83,9 @@ std::optional<Mismatch> compare(const Value& got, const Value& expected, const T
     case ElementType::kF64:
       return with(plain<double>);
     case ElementType::kF16:
-      return with(half);
+      return with(widened<Float16>);
     case ElementType::kBF16:
-      return with(bfloat16);
+      return with(widened<BFloat16>);
     case ElementType::kI8:
       return with(plain<std::int8_t>);
     case ElementType::kU8:

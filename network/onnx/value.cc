@@ -1,11 +1,9 @@
-// Element types of ONNX tensors: their names, sizes and the two 16-bit floats.
+// Element types of ONNX tensors: their names and sizes.
 #include "network/onnx/value.h"
 
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cmath>
-#include <limits>
 
 #include "network/error_text.h"
 
@@ -44,26 +42,6 @@ std::size_t size_of(ElementType type) {
 std::string name_of(ElementType type) {
   const TypeRow* row = find_type(type);
   return row == nullptr ? fmt::format("type {}", static_cast<int>(type)) : row->name;
-}
-
-float from_half(std::uint16_t bits) {
-  const bool negative = (bits & 0x8000U) != 0;
-  const int exponent = (bits >> 10U) & 0x1F;
-  const auto fraction = static_cast<float>(bits & 0x3FFU);
-  float magnitude = 0;
-  if (exponent == 0x1F) {
-    magnitude =
-        fraction == 0 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
-  } else if (exponent == 0) {
-    magnitude = std::ldexp(fraction, -24);
-  } else {
-    magnitude = std::ldexp(1024.0F + fraction, exponent - 25);
-  }
-  return negative ? -magnitude : magnitude;
-}
-
-float from_bfloat16(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U);
 }
 
 Value make_value(ElementType type, const Dims& sizes, std::vector<std::byte> bytes) {

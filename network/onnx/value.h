@@ -36,10 +36,6 @@ std::size_t size_of(ElementType type);
 /// "f32", or "type 99" for numbers that are no ElementType.
 std::string name_of(ElementType type);
 
-/// IEEE half precision and bfloat16 from their bits.
-float from_half(std::uint16_t bits);
-float from_bfloat16(std::uint16_t bits);
-
 /// Copies share the bytes.
 struct Value {
   ElementType type = ElementType::kF32;

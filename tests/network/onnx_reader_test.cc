@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <limits>
 
 #include "network/onnx/reader.h"
@@ -158,22 +157,6 @@ TEST(OnnxTensor, BytesThatAreNoTensor) {
   expect_foreign(std::string("\x0a\xff\xff\xff\x0f", 5));  // packed sizes of 32 MiB that are not there
   const std::string whole = floats({2, 3}, {1, 2, 3, 4, 5, 6}).SerializeAsString();
   for (std::size_t size = 0; size < whole.size(); ++size) expect_foreign(whole.substr(0, size));
-}
-
-TEST(OnnxTensor, HalfAndBfloat16) {
-  const float infinity = std::numeric_limits<float>::infinity();
-  EXPECT_EQ(from_half(0x3C00), 1);
-  EXPECT_EQ(from_half(0xC000), -2);
-  EXPECT_EQ(from_half(0x7BFF), 65504);
-  EXPECT_EQ(from_half(0x0001), 0x1p-24F);
-  EXPECT_EQ(from_half(0x03FF), 1023 * 0x1p-24F);
-  EXPECT_EQ(from_half(0x0400), 0x1p-14F);
-  EXPECT_EQ(from_half(0x7C00), infinity);
-  EXPECT_EQ(from_half(0xFC00), -infinity);
-  EXPECT_TRUE(std::isnan(from_half(0x7E00)));
-  EXPECT_TRUE(std::signbit(from_half(0x8000)));
-  EXPECT_EQ(from_bfloat16(0x3F80), 1);
-  EXPECT_EQ(from_bfloat16(0xFF80), -infinity);
 }
 
 // ---- comparing --------------------------------------------------------------------------------------
