@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
+#include <list>
 #include <memory>
 #include <mutex>
-#include <vector>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -31,8 +31,12 @@ struct Block {
   std::size_t bytes = 0;
 };
 
-/// Null memory where there is none. Huge pages are advice: where the kernel declines, nothing changes.
-Block take_from_system(std::size_t bytes) {
+/// One block, or none. Blocks move from list to list by splicing, which cannot fail: they are given back in
+/// destructors.
+using Blocks = std::list<Block>;
+
+/// Empty where there is no memory. Huge pages are advice: where the kernel declines, nothing changes.
+Blocks take_from_system(std::size_t bytes) {
   if (bytes > std::numeric_limits<std::size_t>::max() - kHugePage) return {};
   const std::size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage;
   void* memory = nullptr;
@@ -40,7 +44,9 @@ Block take_from_system(std::size_t bytes) {
 #ifdef MADV_HUGEPAGE
   madvise(memory, rounded, MADV_HUGEPAGE);
 #endif
-  return {std::unique_ptr<void, Free>(memory), rounded};
+  Blocks one;
+  one.push_back({std::unique_ptr<void, Free>(memory), rounded});
+  return one;
 }
 
 /// A sixteenth of the machine's memory.
@@ -54,14 +60,14 @@ std::size_t default_limit() {
 class LargeMemory final : public c10::Allocator {
  public:
   c10::DataPtr allocate(std::size_t bytes) override {
-    auto block = std::make_unique<Block>(take_kept(bytes));
-    if (block->memory == nullptr) *block = take_from_system(bytes);
-    if (block->memory == nullptr) {
+    auto block = std::make_unique<Blocks>(take_kept(bytes));
+    if (block->empty()) *block = take_from_system(bytes);
+    if (block->empty()) {
       keep_at_most(0);
       return c10::GetCPUAllocator()->allocate(bytes);  // and torch's own error if that fails too
     }
-    void* const memory = block->memory.get();
-    c10::profiledCPUMemoryReporter().New(memory, block->bytes);
+    void* const memory = block->front().memory.get();
+    c10::profiledCPUMemoryReporter().New(memory, block->front().bytes);
     return {memory, block.release(), give_back, c10::Device(c10::DeviceType::CPU)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return nullptr; }  // the context is not the memory
@@ -78,18 +84,17 @@ class LargeMemory final : public c10::Allocator {
   }
   /// Returns the blocks freed longest ago to the system until the rest is no more than `bytes`.
   void keep_at_most(std::size_t bytes) {
-    std::vector<Block> returned;  // freed when the lock is gone
+    Blocks returned;  // freed when the lock is gone
     const std::lock_guard<std::mutex> lock(mutex_);
     while (kept_bytes_ > bytes) {
       kept_bytes_ -= kept_.front().bytes;
-      returned.push_back(std::move(kept_.front()));
-      kept_.erase(kept_.begin());
+      returned.splice(returned.end(), kept_, kept_.begin());
     }
   }
 
  private:
   /// The smallest kept block that holds `bytes` and is not much larger.
-  Block take_kept(std::size_t bytes) {
+  Blocks take_kept(std::size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     auto best = kept_.end();
     for (auto block = kept_.begin(); block != kept_.end(); ++block) {
@@ -97,16 +102,16 @@ class LargeMemory final : public c10::Allocator {
       if (fits && (best == kept_.end() || block->bytes < best->bytes)) best = block;
     }
     if (best == kept_.end()) return {};
-    Block block = std::move(*best);
-    kept_.erase(best);
-    kept_bytes_ -= block.bytes;
-    return block;
+    Blocks one;
+    kept_bytes_ -= best->bytes;
+    one.splice(one.end(), kept_, best);
+    return one;
   }
 
   static void give_back(void* context);
 
   std::mutex mutex_;
-  std::vector<Block> kept_;  // freed longest ago first
+  Blocks kept_;  // freed longest ago first
   std::size_t kept_bytes_ = 0;
   std::size_t limit_ = default_limit();
 };
@@ -118,16 +123,16 @@ LargeMemory& instance() {
 }
 
 void LargeMemory::give_back(void* context) {
-  std::unique_ptr<Block> block(static_cast<Block*>(context));
-  c10::profiledCPUMemoryReporter().Delete(block->memory.get());
+  const std::unique_ptr<Blocks> block(static_cast<Blocks*>(context));
+  c10::profiledCPUMemoryReporter().Delete(block->front().memory.get());
   LargeMemory& memory = instance();
   std::size_t limit = 0;
   {
     const std::lock_guard<std::mutex> lock(memory.mutex_);
     limit = memory.limit_;
-    if (block->bytes <= limit) {
-      memory.kept_bytes_ += block->bytes;
-      memory.kept_.push_back(std::move(*block));
+    if (block->front().bytes <= limit) {
+      memory.kept_bytes_ += block->front().bytes;
+      memory.kept_.splice(memory.kept_.end(), *block);
     }
   }
   memory.keep_at_most(limit);

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/forward_grad.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -364,17 +365,34 @@ TEST(TorchMemory, OfLargeOutputsIsUsedAgain) {
   torch_ops::empty_cache();
 }
 
-TEST(TorchMemory, IsKeptWithinTheLimit) {
-  const std::size_t bytes = std::size_t{32} << 20;
-  torch_ops::set_cache_limit(bytes);
-  {
-    const at::Tensor both[] = {large_output(), large_output()};
+/// How many of `count` blocks of 32 MiB that were freed together come back: memory of the system is zero.
+int kept_of(int count) {
+  constexpr std::size_t kBytes = std::size_t{32} << 20;
+  c10::Allocator* const allocator = large_output().storage().allocator();
+  torch_ops::empty_cache();
+  std::vector<c10::DataPtr> blocks;
+  for (int i = 0; i < count; ++i) {
+    blocks.push_back(allocator->allocate(kBytes));
+    static_cast<char*>(blocks.back().get())[kBytes / 2] = 1;
   }
-  const at::Tensor one = large_output();
-  torch_ops::set_cache_limit(0);
-  const at::Tensor two = large_output();
-  EXPECT_NE(one.const_data_ptr(), two.const_data_ptr());
-  EXPECT_TRUE(one.eq(3.0).all().item<bool>() && two.eq(3.0).all().item<bool>());
+  blocks.clear();
+  for (int i = 0; i < count; ++i) blocks.push_back(allocator->allocate(kBytes));
+  const auto kept = std::count_if(blocks.begin(), blocks.end(), [](const c10::DataPtr& block) {
+    return static_cast<const char*>(block.get())[kBytes / 2] == 1;
+  });
+  blocks.clear();
+  torch_ops::empty_cache();
+  return static_cast<int>(kept);
+}
+
+TEST(TorchMemory, IsKeptWithinTheLimit) {
+  constexpr std::size_t kBytes = std::size_t{32} << 20;
+  torch_ops::set_cache_limit(4 * kBytes);
+  EXPECT_EQ(kept_of(3), 3);
+  torch_ops::set_cache_limit(kBytes);
+  EXPECT_EQ(kept_of(2), 1);
+  torch_ops::set_cache_limit(kBytes - 1);
+  EXPECT_EQ(kept_of(2), 0);
   torch_ops::set_cache_limit(std::size_t{1} << 30);
 }
 
