@@ -25,7 +25,7 @@ class Usage(CliTest):
         self.expect_failure(2, "Usage:")
 
     def test_unknown_command(self):
-        self.expect_failure(2, "unknown command 'pol'; the commands are info, pool, ", "pol")
+        self.expect_failure(2, "unknown command 'pol'; the commands are info, pool, conformance, train", "pol")
 
     def test_unknown_option(self):
         self.expect_failure(2, "--kernels", "pool", "max_pool2d", "x.npy", "y.npy", "--kernels", "3")

@@ -86,7 +86,7 @@ void check_splits(const Case& one) {
 TEST(Threads, ChangeNoBit) {
   for (const cenote::OpInfo& op : cenote::ops()) {
     for (const LayoutKind layout : kLayoutKinds) {
-      for (const cenote::DType dtype : {cenote::DType::f32, cenote::DType::f64}) {
+      for (const cenote::DType dtype : {cenote::DType::f32, cenote::DType::f64, cenote::DType::bf16}) {
         const Case one = large_case(op, layout, dtype);
         SCOPED_TRACE(describe(one));
         check_splits(one);

@@ -112,8 +112,9 @@ void check_channels(Case one, std::int64_t channels) {
   }
 }
 
-constexpr const char* kOps[] = {"max_pool2d",          "avg_pool2d",        "adaptive_max_pool2d",
-                                "adaptive_avg_pool2d", "global_max_pool2d", "global_avg_pool2d"};
+constexpr const char* kOps[] = {"max_pool2d",        "min_pool2d",          "avg_pool2d",
+                                "sum_pool2d",        "adaptive_max_pool2d", "adaptive_avg_pool2d",
+                                "global_max_pool2d", "global_avg_pool2d"};
 
 TEST(Lanes, AlongARow) {
   for (const char* op : kOps) {
