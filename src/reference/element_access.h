@@ -73,7 +73,7 @@ Value load(const ConstTensor5& tensor, const Array5& position) {
     if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) {
       return static_cast<Value>(static_cast<float>(*element));
     } else {
-      return static_cast<Value>(*element);
+      return static_cast<Value>(*element);  // NOLINT(bugprone-signed-char-misuse): i8 is a number
     }
   });
 }

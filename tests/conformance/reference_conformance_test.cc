@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <sstream>
+#include <tuple>
 #include <type_traits>
 
 #include "cenote/runtime.h"
@@ -31,8 +32,9 @@ class FailureLog {
 
   ~FailureLog() {
     if (failures_.empty()) return;
-    std::stable_sort(failures_.begin(), failures_.end(),
-                     [](const Failure& a, const Failure& b) { return a.size < b.size; });
+    std::sort(failures_.begin(), failures_.end(), [](const Failure& a, const Failure& b) {
+      return std::tie(a.size, a.text) < std::tie(b.size, b.text);
+    });
     std::ostringstream text;
     text << comparisons_ << " comparisons of " << failures_.size() << " cases failed; the smallest:";
     for (std::size_t i = 0; i < std::min<std::size_t>(failures_.size(), 5); ++i) {

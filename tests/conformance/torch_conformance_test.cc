@@ -248,8 +248,7 @@ class Tally {
       std::cout << "cases compared with torch ops on padded input: " << count << " (" << reason << ")\n";
     }
     std::cout << "each on " << cenote::cpu_targets().size() << " CPU targets\n";
-    std::stable_sort(failures_.begin(), failures_.end(),
-                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::sort(failures_.begin(), failures_.end());
     std::ostringstream smallest;
     for (std::size_t i = 0; i < std::min<std::size_t>(failures_.size(), 8); ++i) {
       smallest << "\n  " << failures_[i].second;
