@@ -52,6 +52,14 @@ Tensor read_array(const std::string& path) {
   return format == Format::kNpy ? decode_npy(file, path) : to_f32(decode_png(file, path));
 }
 
+Tensor read_indices(const std::string& path) {
+  std::uint64_t file_bytes = 0;
+  const std::string start = network::read_file_start(path, kStartBytes, file_bytes);
+  check_npy_start(std::as_bytes(std::span(start)), file_bytes, path, NpyContent::kIndices);
+  const std::string text = network::read_file(path, std::numeric_limits<std::int64_t>::max());
+  return decode_npy(std::as_bytes(std::span(text)), path, NpyContent::kIndices);
+}
+
 std::vector<std::byte> encode_array(const std::string& path, const Tensor& tensor) {
   return format_of(path) == Format::kNpy ? encode_npy(tensor) : encode_png(tensor, path);
 }

@@ -15,6 +15,8 @@ namespace cenote::cli {
 /// Reads a tensor; an image becomes f32. Throws Error kBadFile with the path and what is
 /// wrong, kInvalidArgument for an unknown ending, kIo when the file cannot be read.
 Tensor read_array(const std::string& path);
+/// Reads a .npy of i64 indices. Throws the same errors.
+Tensor read_indices(const std::string& path);
 
 /// The bytes of the file that `path` names, ready to be written. Throws Error kInvalidArgument when the
 /// format cannot hold the tensor.
@@ -30,15 +32,23 @@ void require_array_path(const std::string& path);
 /// How much of a file the checks of its start need to see.
 constexpr std::size_t kStartBytes = 66'000;
 
+/// What a .npy is read for, which decides the dtypes that it may have.
+enum class NpyContent {
+  kValues,   // f32, f64 or u8
+  kIndices,  // i64
+};
+
 // The formats. Decoders get the whole file and use `path` in messages only; encoders want a dense tensor.
 
 /// Throws Error kBadFile when a file of `file_bytes` bytes that begins with `start` cannot be decoded, so
 /// that a foreign or giant file is refused before it is read.
-void check_npy_start(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path);
+void check_npy_start(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path,
+                     NpyContent content = NpyContent::kValues);
 void check_png_start(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path);
 
-/// f32, f64, f16, i8, u8, i32 or i64, C or Fortran order, versions 1 to 3.
-Tensor decode_npy(std::span<const std::byte> file, const std::string& path);
+/// C or Fortran order, versions 1 to 3.
+Tensor decode_npy(std::span<const std::byte> file, const std::string& path,
+                  NpyContent content = NpyContent::kValues);
 /// f32, f64 or i64.
 std::vector<std::byte> encode_npy(const Tensor& tensor);
 

@@ -23,6 +23,7 @@ std::vector<std::string> option_names(const OpInfo& op) {
   if (op.parameters & kTakesWindow) {
     names = {"kernel", "stride", "padding", "padding_end", "dilation", "ceil_mode"};
   }
+  if (op.parameters & kTakesUnpool) names = {"kernel", "stride", "padding", "output_size"};
   if (op.parameters & kTakesDivisor) names.insert(names.end(), {"count_include_pad", "divisor_override"});
   if (op.parameters & kTakesOutputSize) names.emplace_back("output_size");
   return names;
@@ -49,7 +50,8 @@ nlohmann::ordered_json ops_as_json() {
                     {"summary", op.summary},
                     {"spatial_rank", op.spatial_rank},
                     {"options", option_names(op)},
-                    {"indices", op.records_indices}});
+                    {"indices", op.records_indices},
+                    {"reads_indices", op.reads_indices}});
   }
   return rows;
 }

@@ -37,16 +37,16 @@ struct FlagRule {
 };
 
 constexpr std::array<FlagRule, 10> kFlagRules = {{
-    {"--kernel", kTakesWindow},
-    {"--stride", kTakesWindow},
-    {"--padding", kTakesWindow},
+    {"--kernel", kTakesWindow | kTakesUnpool},
+    {"--stride", kTakesWindow | kTakesUnpool},
+    {"--padding", kTakesWindow | kTakesUnpool},
     {"--padding-end", kTakesWindow},
     {"--dilation", kTakesWindow},
     {"--ceil-mode", kTakesWindow},
     {"--count-include-pad", kTakesDivisor},
     {"--no-count-include-pad", kTakesDivisor},
     {"--divisor-override", kTakesDivisor},
-    {"--output-size", kTakesOutputSize},
+    {"--output-size", kTakesOutputSize | kTakesUnpool},
 }};
 
 template <class... Args>
@@ -141,10 +141,11 @@ void check_flags(const CLI::App& command, const OpInfo& op) {
       fail_usage("{} does not read {}", op.name, rule.flag);
     }
   }
-  if (command.count("--indices") > 0 && !op.records_indices) {
+  if (command.count("--indices") > 0 && !op.uses_indices()) {
     fail_usage("{} has no --indices, only max ops do", op.name);
   }
-  if ((op.parameters & kTakesWindow) != 0 && command.count("--kernel") == 0) {
+  if (op.reads_indices && command.count("--indices") == 0) fail_usage("{} needs --indices", op.name);
+  if ((op.parameters & (kTakesWindow | kTakesUnpool)) != 0 && command.count("--kernel") == 0) {
     fail_usage("{} needs --kernel", op.name);
   }
   if ((op.parameters & kTakesOutputSize) != 0 && command.count("--output-size") == 0) {
@@ -176,13 +177,16 @@ void run_pool(const CLI::App& command, const PoolFlags& flags) {
 
   const Tensor x = read_array(flags.input);
   const Dims y_sizes = op.shape(x.sizes(), arguments);
+  const Tensor indices = op.reads_indices        ? read_indices(flags.indices)
+                         : flags.indices.empty() ? Tensor()
+                                                 : Tensor(DType::i64, y_sizes);
   const Tensor y(x.dtype(), y_sizes);
-  const Tensor indices = flags.indices.empty() ? Tensor() : Tensor(DType::i64, y_sizes);
   op.forward(y, flags.indices.empty() ? nullptr : &indices.view(), x, arguments);
 
   // Both are encoded before either is written, so bad input leaves no file behind.
   const std::vector<std::byte> values_file = encode_array(flags.output, y);
-  if (!flags.indices.empty()) write_array_file(flags.indices, encode_array(flags.indices, indices));
+  if (op.records_indices && !flags.indices.empty())
+    write_array_file(flags.indices, encode_array(flags.indices, indices));
   write_array_file(flags.output, values_file);
   fmt::print("{} {} -> {} in {}\n", op.name, to_string(x.sizes()), to_string(y_sizes), flags.output);
 }
@@ -229,8 +233,10 @@ void add_pool(CLI::App& app, int& /*exit_code*/) {
       ->type_name("FILE");
   add_window_options(*command, *flags);
   add_dims(*command, "--output-size", flags->output_size,
-           "adaptive: output size (7 or 7,5); -1 keeps an axis");
-  command->add_option("--indices", flags->indices, "max: also write where each maximum was, as i64 .npy")
+           "adaptive: output size (7 or 7,5); -1 keeps an axis. max_unpool: other than the default");
+  command
+      ->add_option("--indices", flags->indices,
+                   "max: also write where each maximum was, as i64 .npy; max_unpool: read it from there")
       ->type_name("FILE");
   command->footer(
       "Arrays are [C, spatial...] or [N, C, spatial...]; images are [C, H, W] with values 0 to 255.\n"
@@ -239,7 +245,8 @@ void add_pool(CLI::App& app, int& /*exit_code*/) {
       "  cenote pool max_pool2d photo.png half.png --kernel 3 --stride 2 --padding 1\n"
       "  cenote pool avg_pool2d x.npy y.npy --kernel 2,3 --count-include-pad false\n"
       "  cenote pool adaptive_avg_pool2d x.npy y.npy --output-size 7\n"
-      "  cenote pool global_max_pool2d x.npy y.npy --indices where.npy");
+      "  cenote pool global_max_pool2d x.npy y.npy --indices where.npy\n"
+      "  cenote pool max_unpool2d y.npy x.npy --kernel 2 --indices where.npy");
   command->callback([command, flags] { run_pool(*command, *flags); });
 }
 

@@ -172,7 +172,10 @@ constexpr NamedDType kDTypes[] = {{"<f4", DType::f32}, {"<f8", DType::f64}, {"<f
                                   {"|i1", DType::i8},  {"|u1", DType::u8},  {"<i4", DType::i32},
                                   {"<i8", DType::i64}};
 
-DType dtype_of(const std::string& descr, const std::string& path) {
+DType dtype_of(const std::string& descr, const std::string& path, NpyContent content) {
+  if (content == NpyContent::kIndices && descr != "<i8") {
+    fail_npy(path, fmt::format("indices must be of dtype '<i8', got '{}'", descr));
+  }
   for (const NamedDType& one : kDTypes)
     if (descr == one.descr) return one.dtype;
   if (descr.starts_with('>')) fail_npy(path, fmt::format("big-endian dtype '{}' is not supported", descr));
@@ -203,10 +206,11 @@ struct NpyLayout {
 };
 
 /// `start` is the file, or at least its first kStartBytes; `file_bytes` is its whole size.
-NpyLayout read_layout(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path) {
+NpyLayout read_layout(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path,
+                      NpyContent content) {
   NpyLayout layout;
   const NpyHeader header = HeaderParser(header_text(start, path, layout.data), path).parse();
-  layout.dtype = dtype_of(header.descr, path);
+  layout.dtype = dtype_of(header.descr, path, content);
   layout.shape = header.shape;
   layout.fortran_order = header.fortran_order;
   layout.bytes = payload_bytes(header.shape, layout.dtype, path);
@@ -236,12 +240,13 @@ const char* descr_of(DType dtype) {
 
 }  // namespace
 
-void check_npy_start(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path) {
-  read_layout(start, file_bytes, path);
+void check_npy_start(std::span<const std::byte> start, std::uint64_t file_bytes, const std::string& path,
+                     NpyContent content) {
+  read_layout(start, file_bytes, path, content);
 }
 
-Tensor decode_npy(std::span<const std::byte> file, const std::string& path) {
-  const NpyLayout layout = read_layout(file, file.size(), path);
+Tensor decode_npy(std::span<const std::byte> file, const std::string& path, NpyContent content) {
+  const NpyLayout layout = read_layout(file, file.size(), path, content);
   Tensor tensor(layout.dtype, layout.shape,
                 layout.fortran_order ? fortran_strides(layout.shape) : dense_strides(layout.shape));
   if (layout.bytes > 0) std::memcpy(tensor.view().data, file.data() + layout.data, layout.bytes);

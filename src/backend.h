@@ -49,6 +49,14 @@ struct GlobalBackend {
   void (*avg_backward)(const Tensor5& grad_x, const ConstTensor5& grad_y);
 };
 
+/// `indices` are i64 positions in the plane of y. Both return the first index, row-major, that lies outside
+/// of it, if there is one; what they write then is not specified, but lies inside their tensor.
+struct UnpoolBackend {
+  std::optional<std::int64_t> (*max)(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& indices);
+  std::optional<std::int64_t> (*max_backward)(const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                              const ConstTensor5& indices);
+};
+
 /// From one pooled dtype to another, one of them f32 or f64, rounding as pooling does: to nearest for
 /// floating types, towards zero and to the ends of the range for integers. `reverse` reverses the order: -x.
 /// The reference also takes a dtype to itself, integers by their complement.
@@ -60,6 +68,7 @@ struct Backend {
   WindowBackend window;
   AdaptiveBackend adaptive;
   GlobalBackend global;
+  UnpoolBackend unpool;
   ConvertBackend convert;
   bool any_dtype;  // else the families take f32 and f64 alone
 };
@@ -73,6 +82,7 @@ namespace reference {
 extern const WindowBackend window;
 extern const AdaptiveBackend adaptive;
 extern const GlobalBackend global;
+extern const UnpoolBackend unpool;
 extern const ConvertBackend convert;
 }  // namespace reference
 
@@ -81,6 +91,7 @@ namespace cpu {
 const WindowBackend& window();
 const AdaptiveBackend& adaptive();
 const GlobalBackend& global();
+const UnpoolBackend& unpool();
 const ConvertBackend& convert();
 }  // namespace cpu
 

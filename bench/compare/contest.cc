@@ -35,6 +35,8 @@ struct Subject {
   std::function<ValuesAndIndices(const at::Tensor& x)> torch_forward;
   std::function<at::Tensor(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices)>
       torch_backward;
+  /// In place of torch_forward for an op that reads indices.
+  std::function<at::Tensor(const at::Tensor& x, const at::Tensor& indices)> torch_unpool = {};
 };
 
 OpArguments window(std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
@@ -58,6 +60,24 @@ Subject max_subject(const std::string& title, std::int64_t kernel, std::int64_t 
           [=](const at::Tensor& x) { return at::max_pool2d_with_indices(x, k, s, p, d, false); },
           [=](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
             return at::max_pool2d_with_indices_backward(grad_y, x, k, s, p, d, false, indices);
+          }};
+}
+
+/// Unpools maxima of 2x2 windows at stride 2. x of the row is what is unpooled, `indices` are read.
+Subject unpool_subject() {
+  const auto doubled = [](const at::Tensor& x) {
+    return std::vector<std::int64_t>{2 * x.size(2), 2 * x.size(3)};
+  };
+  return {"max unpool 2x2 s2",
+          "max_unpool2d",
+          window(2, 2, 0),
+          {},
+          [](const at::Tensor& grad_y, const at::Tensor&, const at::Tensor& indices) {
+            // torch's autograd does the same
+            return grad_y.flatten(2).gather(2, indices.flatten(2)).view(indices.sizes());
+          },
+          [=](const at::Tensor& x, const at::Tensor& indices) {
+            return at::max_unpool2d(x, indices, doubled(x));
           }};
 }
 
@@ -88,6 +108,7 @@ std::vector<Subject> subjects() {
        [](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
          return at::adaptive_max_pool2d_backward(grad_y, x, indices);
        }},
+      unpool_subject(),
   };
 }
 
@@ -138,7 +159,15 @@ Buffers make_buffers(const State& state, const Row& row) {
       row.layout == "channels-last" ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
   const OpArguments& arguments = state.subject.arguments;
   set.x = at::randn(row.shape).contiguous(format);
-  if (state.op->records_indices) {
+  if (state.op->reads_indices) {
+    std::vector<std::int64_t> pooled = row.shape;
+    pooled[2] *= 2;
+    pooled[3] *= 2;
+    std::tie(set.x, set.indices) = torch_ops::pool_with_indices(
+        *cenote::find_op("max_pool2d"), at::randn(pooled).contiguous(format), arguments);
+    set.y = torch_ops::unpool(*state.op, set.x, set.indices, arguments);
+    set.taps = set.indices;  // what the backward reads
+  } else if (state.op->records_indices) {
     std::tie(set.y, set.indices) = torch_ops::pool_with_indices(*state.op, set.x, arguments);
     set.taps = std::get<1>(torch_ops::pool_with_taps(*state.op, set.x, arguments));
   } else {
@@ -149,12 +178,12 @@ Buffers make_buffers(const State& state, const Row& row) {
   return set;
 }
 
-std::int64_t bytes_moved(const Buffers& set, const std::string& pass) {
+std::int64_t bytes_moved(const Buffers& set, const std::string& pass, bool with_indices) {
   const auto bytes = [](const at::Tensor& tensor) {
     return tensor.defined() ? static_cast<std::int64_t>(tensor.nbytes()) : 0;
   };
   if (pass == "backward") return bytes(set.grad_y) + bytes(set.taps) + bytes(set.x);
-  return bytes(set.x) + bytes(set.y) + (pass == "forward+indices" ? bytes(set.indices) : 0);
+  return bytes(set.x) + bytes(set.y) + (with_indices ? bytes(set.indices) : 0);
 }
 
 /// Reads half of the bytes and writes the other half.
@@ -172,9 +201,15 @@ void require_equal(const Row& row, const char* what, bool equal) {
   if (!equal) throw std::runtime_error(fmt::format("{}: {} of cenote and torch differ", row.name(), what));
 }
 
+/// y, and the indices that torch records or reads.
+ValuesAndIndices torch_forward(const State& state, const Buffers& set) {
+  if (!state.op->reads_indices) return state.subject.torch_forward(set.x);
+  return {state.subject.torch_unpool(set.x, set.indices), set.indices};
+}
+
 void check_outputs(const State& state, const Row& row) {
   const Buffers& set = state.sets.front();
-  const auto [expected, indices] = state.subject.torch_forward(set.x);
+  const auto [expected, indices] = torch_forward(state, set);
   require_equal(row, "values", at::allclose(set.y, expected, 1e-5, 1e-6));
   if (state.op->records_indices) require_equal(row, "indices", at::equal(set.indices, indices));
   if (row.pass != "backward") return;
@@ -189,7 +224,9 @@ using SharedState = std::shared_ptr<const State>;
 std::vector<Contender> forward_contenders(const SharedState& state, bool indices) {
   const auto cenote_call = [state, indices](std::size_t number) {
     const at::Tensor& x = state->set(number).x;
-    if (indices) {
+    if (state->op->reads_indices) {
+      torch_ops::unpool(*state->op, x, state->set(number).indices, state->subject.arguments);
+    } else if (indices) {
       torch_ops::pool_with_indices(*state->op, x, state->subject.arguments);
     } else {
       torch_ops::pool(*state->op, x, state->subject.arguments);
@@ -197,10 +234,11 @@ std::vector<Contender> forward_contenders(const SharedState& state, bool indices
   };
   const auto into_call = [state, indices](std::size_t number) {
     const Buffers& set = state->set(number);
-    const cenote::TensorView record = indices ? view_of(set.indices) : cenote::TensorView();
-    state->op->forward(view_of(set.y), indices ? &record : nullptr, view_of(set.x), state->subject.arguments);
+    const bool given = indices || state->op->reads_indices;
+    const cenote::TensorView record = given ? view_of(set.indices) : cenote::TensorView();
+    state->op->forward(view_of(set.y), given ? &record : nullptr, view_of(set.x), state->subject.arguments);
   };
-  const auto torch_call = [state](std::size_t number) { state->subject.torch_forward(state->set(number).x); };
+  const auto torch_call = [state](std::size_t number) { torch_forward(*state, state->set(number)); };
   return {{"cenote", cenote_call}, {"cenote into", into_call}, {"torch", torch_call}};
 }
 
@@ -254,7 +292,8 @@ Contest prepare(const Row& row, std::int64_t working_set) {
   Contest contest;
   do {
     Buffers set = make_buffers(*state, row);
-    contest.bytes_moved = bytes_moved(set, row.pass);
+    contest.bytes_moved =
+        bytes_moved(set, row.pass, state->op->reads_indices || row.pass == "forward+indices");
     const std::int64_t half = contest.bytes_moved / 2;
     set.copy_from = at::ones({half}, at::kByte);
     set.copy_to = at::zeros({half}, at::kByte);

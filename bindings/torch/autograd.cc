@@ -1,5 +1,6 @@
 // Gradients. A recorded forward keeps the compact record (max) or nothing but sizes (avg); the recorded
-// backward is differentiable again, since every op here is linear in its incoming gradient.
+// backward is differentiable again, since every op here is linear in its incoming gradient. An unpooling
+// keeps the indices it was given.
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -57,9 +58,10 @@ class Pool : public torch::autograd::Function<Pool> {
 
     context->saved_data["op"] = std::string(op.name);
     context->saved_data["input_size"] = to_array_ref(sizes_of(x));
-    context->saved_data["arguments"] = keep_arguments(call.inputs.subspan(1));
+    context->saved_data["arguments"] = keep_arguments(call.inputs.subspan(leading_inputs(op, form)));
     context->saved_data["channels_last"] = is_channels_last(x, op.spatial_rank);
     if (op.records_indices) context->save_for_backward({stack[1].toTensor()});
+    if (op.reads_indices) context->save_for_backward({call.inputs[1].toTensor()});
     if (call.form == Form::kForward) return {stack[0].toTensor()};
     context->mark_non_differentiable({stack[1].toTensor()});
     return {stack[0].toTensor(), stack[1].toTensor()};
@@ -68,7 +70,7 @@ class Pool : public torch::autograd::Function<Pool> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const OpInfo& op = kept_op(context);
     Stack stack{gradients[0]};
-    if (op.records_indices) stack.emplace_back(context->get_saved_variables()[0]);
+    if (op.uses_indices()) stack.emplace_back(context->get_saved_variables()[0]);
     stack.push_back(context->saved_data["input_size"]);
     append(stack, kept_arguments(context->saved_data["arguments"]));
     stack.push_back(context->saved_data["channels_last"]);
@@ -84,10 +86,10 @@ class PoolBackward : public torch::autograd::Function<PoolBackward> {
     Stack stack(call.inputs.begin(), call.inputs.end());
     operator_of(op, Form::kBackward).redispatchBoxed(call.below_autograd, &stack);
 
-    const std::size_t first = op.records_indices ? 3 : 2;  // after grad_y, the record and the input size
+    const std::size_t first = leading_inputs(op, Form::kBackward);
     context->saved_data["op"] = std::string(op.name);
     context->saved_data["arguments"] = keep_arguments(call.inputs.subspan(first, signature_of(op).count));
-    if (op.records_indices) context->save_for_backward({call.inputs[1].toTensor()});
+    if (op.uses_indices()) context->save_for_backward({call.inputs[1].toTensor()});
     return {stack[0].toTensor()};
   }
 
@@ -97,6 +99,11 @@ class PoolBackward : public torch::autograd::Function<PoolBackward> {
     if (op.records_indices) {
       const at::Tensor record = context->get_saved_variables()[0];
       return {gather_at_record(op, gradients[0], record, signature_of(op).unpack(arguments)), at::Tensor()};
+    }
+    if (op.reads_indices) {
+      const at::Tensor indices = context->get_saved_variables()[0];
+      return {scatter_at_indices(op, gradients[0], indices, signature_of(op).unpack(arguments)),
+              at::Tensor()};
     }
     Stack stack{gradients[0]};
     append(stack, arguments);

@@ -15,12 +15,29 @@ DType record_dtype(const OpInfo& op, Form form, const Dims& x_sizes, const OpArg
   return form == Form::kWithTaps ? op.tap_dtype(x_sizes, arguments) : DType::i64;
 }
 
-/// Forms with x: y, and the record where the form has one.
+/// The indices that the forward of an op reads, by the pointer that other ops write through.
+TensorView read_indices(const at::Tensor& indices, const OpInfo& op) {
+  const ConstTensorView view = const_view(indices, op, "indices");
+  return {const_cast<void*>(view.data), view.dtype, view.sizes, view.strides};
+}
+
+/// What the checks of a forward with indices look at, for meta tensors, which have no elements to check.
+void check_read_indices(const OpInfo& op, const at::Tensor& indices, const Dims& x_sizes) {
+  TORCH_CHECK_VALUE(indices.defined(), "[", op.name, "] indices must be given");
+  const Dims sizes = sizes_of(indices);
+  TORCH_CHECK_VALUE(indices.scalar_type() == at::kLong, "[", op.name, "] indices dtype must be i64, got ",
+                    c10::toString(indices.scalar_type()));
+  TORCH_CHECK_VALUE(sizes == x_sizes, "[", op.name, "] indices must have sizes ", to_string(x_sizes),
+                    ", got ", to_string(sizes));
+}
+
+/// Forms with x: y, and the record where the form has one. `indices` of an op that reads them.
 std::vector<at::Tensor> run_forward(const OpInfo& op, Form form, const at::Tensor& x,
-                                    const OpArguments& arguments) {
+                                    const at::Tensor& indices, const OpArguments& arguments) {
   require_pooled_dtype(x, op, "x");
   const Dims x_sizes = sizes_of(x);
   const Dims y_sizes = op.shape(x_sizes, arguments);
+  if (op.reads_indices) check_read_indices(op, indices, x_sizes);
   const bool channels_last = is_channels_last(x, op.spatial_rank);
   std::vector<at::Tensor> outputs{empty_dense(y_sizes, x.scalar_type(), x, channels_last, op.spatial_rank)};
   if (form != Form::kForward) {
@@ -29,7 +46,10 @@ std::vector<at::Tensor> run_forward(const OpInfo& op, Form form, const at::Tenso
   }
   if (x.is_meta()) return outputs;
   const TensorView y = mutable_view(outputs[0], op, "y");
-  if (form == Form::kForward) {
+  if (op.reads_indices) {
+    const TensorView record = read_indices(indices, op);
+    op.forward(y, &record, const_view(x, op, "x"), arguments);
+  } else if (form == Form::kForward) {
     op.forward(y, nullptr, const_view(x, op, "x"), arguments);
   } else {
     const TensorView record = mutable_view(outputs[1], op, "indices");
@@ -50,7 +70,7 @@ BackwardCall unpack_backward(const OpInfo& op, const Stack& stack, std::size_t f
   const Signature& signature = signature_of(op);
   BackwardCall call;
   call.grad_y = stack[first++].toTensor();
-  if (op.records_indices) call.record = stack[first++].toTensor();
+  if (op.uses_indices()) call.record = stack[first++].toTensor();
   call.x_sizes = to_dims(stack[first++].toDimVector());
   call.arguments = signature.unpack({stack.data() + first, signature.count});
   call.channels_last = stack[first + signature.count].toOptional<bool>();
@@ -69,9 +89,9 @@ at::Tensor run_backward(const OpInfo& op, const BackwardCall& call) {
   require_gradient_dtype(call.grad_y, op, "grad_output");
   const Dims y_sizes = op.shape(call.x_sizes, call.arguments);
   check_sizes(op, "grad_output", call.grad_y, y_sizes);
-  if (op.records_indices) {
+  if (op.uses_indices()) {
     TORCH_CHECK_VALUE(call.record.defined(), "[", op.name, "_backward] indices must be given");
-    check_sizes(op, "indices", call.record, y_sizes);
+    check_sizes(op, "indices", call.record, op.reads_indices ? call.x_sizes : y_sizes);
   }
   const bool channels_last = call.channels_last.value_or(is_channels_last(call.grad_y, op.spatial_rank));
   const at::Tensor grad_x =
@@ -79,7 +99,7 @@ at::Tensor run_backward(const OpInfo& op, const BackwardCall& call) {
   if (grad_x.is_meta()) return grad_x;
   const TensorView to = mutable_view(grad_x, op, "grad_input");
   const ConstTensorView from = const_view(call.grad_y, op, "grad_output");
-  if (op.records_indices) {
+  if (op.uses_indices()) {
     const ConstTensorView record = const_view(call.record, op, "indices");
     op.backward(to, from, &record, call.arguments);
   } else {
@@ -96,8 +116,11 @@ void DeviceKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKeyS
   const std::size_t first = stack->size() - count;
   const std::vector<at::Tensor> outputs = translate_errors([&]() -> std::vector<at::Tensor> {
     if (form_ == Form::kBackward) return {run_backward(op_, unpack_backward(op_, *stack, first))};
-    const OpArguments arguments = signature_of(op_).unpack({stack->data() + first + 1, count - 1});
-    return run_forward(op_, form_, (*stack)[first].toTensor(), arguments);
+    const std::size_t leading = leading_inputs(op_, form_);
+    const OpArguments arguments =
+        signature_of(op_).unpack({stack->data() + first + leading, count - leading});
+    const at::Tensor indices = op_.reads_indices ? (*stack)[first + 1].toTensor() : at::Tensor();
+    return run_forward(op_, form_, (*stack)[first].toTensor(), indices, arguments);
   });
   torch::jit::drop(*stack, count);
   for (const at::Tensor& output : outputs) stack->emplace_back(output);

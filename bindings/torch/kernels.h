@@ -34,4 +34,8 @@ class AutogradKernel : public c10::OperatorKernel {
 at::Tensor gather_at_record(const OpInfo& op, const at::Tensor& grad_grad_x, const at::Tensor& record,
                             const OpArguments& arguments);
 
+/// The derivative of the backward of an op that reads indices: grad_grad_x added up where they say.
+at::Tensor scatter_at_indices(const OpInfo& op, const at::Tensor& grad_grad_x, const at::Tensor& indices,
+                              const OpArguments& arguments);
+
 }  // namespace cenote::torch_ops

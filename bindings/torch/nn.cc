@@ -11,6 +11,7 @@ namespace {
 
 using torch_ops::pool;
 using torch_ops::pool_with_indices;
+using torch_ops::unpool;
 
 template <std::size_t Rank>
 const OpInfo& op_row(const std::string& stem) {
@@ -55,6 +56,17 @@ OpArguments to_arguments(const torch::nn::AvgPoolOptions<Rank>& options) {
   arguments.ceil_mode = options.ceil_mode();
   arguments.count_include_pad = options.count_include_pad();
   arguments.divisor_override = options.divisor_override();
+  return arguments;
+}
+
+template <std::size_t Rank>
+OpArguments to_arguments(const torch::nn::MaxUnpoolOptions<Rank>& options,
+                         const std::optional<std::vector<std::int64_t>>& output_size) {
+  OpArguments arguments;
+  arguments.kernel = to_dims(options.kernel_size());
+  arguments.stride = to_dims(options.stride());
+  arguments.padding = to_dims(options.padding());
+  if (output_size) arguments.output_size = {output_size->data(), output_size->size()};
   return arguments;
 }
 
@@ -155,6 +167,20 @@ void GlobalAvgPoolImpl<Rank>::pretty_print(std::ostream& stream) const {
   stream << module_name<Rank>("GlobalAvgPool") << "()";
 }
 
+// ---- unpool -------------------------------------------------------------------------------------
+
+template <std::size_t Rank>
+at::Tensor MaxUnpoolImpl<Rank>::forward(const at::Tensor& x, const at::Tensor& indices,
+                                        const std::optional<std::vector<std::int64_t>>& output_size) {
+  return unpool(op_row<Rank>("max_unpool"), x, indices, to_arguments(options, output_size));
+}
+
+template <std::size_t Rank>
+void MaxUnpoolImpl<Rank>::pretty_print(std::ostream& stream) const {
+  stream << module_name<Rank>("MaxUnpool") << "(kernel_size=" << options.kernel_size()
+         << ", stride=" << options.stride() << ", padding=" << options.padding() << ")";
+}
+
 template class MaxPoolImpl<1>;
 template class MaxPoolImpl<2>;
 template class MaxPoolImpl<3>;
@@ -173,5 +199,8 @@ template class GlobalMaxPoolImpl<3>;
 template class GlobalAvgPoolImpl<1>;
 template class GlobalAvgPoolImpl<2>;
 template class GlobalAvgPoolImpl<3>;
+template class MaxUnpoolImpl<1>;
+template class MaxUnpoolImpl<2>;
+template class MaxUnpoolImpl<3>;
 
 }  // namespace cenote::nn

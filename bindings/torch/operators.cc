@@ -60,6 +60,7 @@ std::vector<Form> forms_of(const OpInfo& op) {
 }
 
 const Signature& signature_of(const OpInfo& op) {
+  if (op.parameters & kTakesUnpool) return kUnpoolSignatures[static_cast<std::size_t>(op.spatial_rank - 1)];
   if (op.parameters & kTakesDivisor) return kWindowAvgSignature;
   if (op.parameters & kTakesWindow) return kWindowMaxSignature;
   if (op.parameters & kTakesOutputSize) return kOutputSizeSignature;
@@ -74,10 +75,10 @@ std::string schema_of(const OpInfo& op, Form form) {
   const bool backward = form == Form::kBackward;
   std::string text = bare_name(op, form) + "(";
   if (backward) {
-    text += op.records_indices ? "Tensor grad_output, Tensor indices, int[] input_size"
-                               : "Tensor grad_output, int[] input_size";
+    text += op.uses_indices() ? "Tensor grad_output, Tensor indices, int[] input_size"
+                              : "Tensor grad_output, int[] input_size";
   } else {
-    text += "Tensor input";
+    text += op.reads_indices ? "Tensor input, Tensor indices" : "Tensor input";
   }
   text += signature.positional(rank);
   const std::string keyword = signature.keyword(rank) + (backward ? ", bool? channels_last=None" : "");
@@ -95,7 +96,17 @@ const c10::OperatorHandle& operator_of(const OpInfo& op, Form form) {
 }
 
 at::Tensor pool(const OpInfo& op, const at::Tensor& x, const OpArguments& arguments) {
+  TORCH_CHECK_VALUE(!op.reads_indices, "[", op.name, "] reads indices: call unpool");
   Stack stack{x};
+  signature_of(op).pack(stack, arguments);
+  operator_of(op, Form::kForward).callBoxed(&stack);
+  return stack[0].toTensor();
+}
+
+at::Tensor unpool(const OpInfo& op, const at::Tensor& x, const at::Tensor& indices,
+                  const OpArguments& arguments) {
+  TORCH_CHECK_VALUE(op.reads_indices, "[", op.name, "] reads no indices: call pool");
+  Stack stack{x, indices};
   signature_of(op).pack(stack, arguments);
   operator_of(op, Form::kForward).callBoxed(&stack);
   return stack[0].toTensor();
@@ -112,7 +123,7 @@ ValuesAndIndices pool_with_taps(const OpInfo& op, const at::Tensor& x, const OpA
 at::Tensor pool_backward(const OpInfo& op, const at::Tensor& grad_y, const at::Tensor& record,
                          const Dims& x_sizes, const OpArguments& arguments) {
   Stack stack{grad_y};
-  if (op.records_indices) stack.emplace_back(record);
+  if (op.uses_indices()) stack.emplace_back(record);
   stack.emplace_back(to_array_ref(x_sizes));
   signature_of(op).pack(stack, arguments);
   stack.emplace_back();  // channels_last: as grad_y

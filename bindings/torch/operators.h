@@ -1,7 +1,7 @@
 // What an op of the registry looks like to torch: the operators made of it, their schemas, and how its
 // arguments travel on torch's stack. Each row of cenote::ops() becomes
 //
-//   NAME(input, arguments) -> Tensor
+//   NAME(input[, indices], arguments) -> Tensor                    with indices where the op reads them
 //   NAME_with_indices(input, arguments) -> (Tensor, Tensor)       max only; i64 positions
 //   _NAME_with_taps(input, arguments) -> (Tensor, Tensor)         max only; the compact record
 //   NAME_backward(grad_output[, indices], input_size, arguments, *, channels_last=None) -> Tensor
@@ -10,6 +10,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
 
+#include <array>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -43,8 +44,15 @@ extern const Signature kWindowMaxSignature;
 extern const Signature kWindowAvgSignature;
 extern const Signature kOutputSizeSignature;
 extern const Signature kEmptySignature;
+extern const std::array<Signature, 3> kUnpoolSignatures;  // by spatial rank
 
 const Signature& signature_of(const OpInfo& op);
+
+/// How many inputs of a form come before its arguments.
+inline std::size_t leading_inputs(const OpInfo& op, Form form) {
+  if (form == Form::kBackward) return op.uses_indices() ? 3 : 2;  // grad_output, the indices, input_size
+  return op.reads_indices ? 2 : 1;
+}
 
 /// "cenote::max_pool2d_backward"
 std::string operator_name(const OpInfo& op, Form form);

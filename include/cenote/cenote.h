@@ -7,4 +7,5 @@
 #include "cenote/registry.h"
 #include "cenote/runtime.h"
 #include "cenote/tensor.h"
+#include "cenote/unpool.h"
 #include "cenote/window.h"

@@ -30,6 +30,7 @@ enum OpParameter : std::uint32_t {
   kTakesWindow = 1,      // kernel, stride, padding, padding_end, dilation, ceil_mode
   kTakesDivisor = 2,     // count_include_pad, divisor_override
   kTakesOutputSize = 4,  // output_size
+  kTakesUnpool = 8,      // kernel, stride, padding; output_size, which may be empty
 };
 
 struct OpInfo {
@@ -43,12 +44,18 @@ struct OpInfo {
   Dims (*shape)(const Dims& x_sizes, const OpArguments& arguments);
   /// Compact record for the backward; only where records_indices.
   DType (*tap_dtype)(const Dims& x_sizes, const OpArguments& arguments);
-  /// `indices` may be null.
+  /// `indices` may be null. Where reads_indices it must not be, is an input of the sizes of x, and nothing is
+  /// written through it.
   void (*forward)(const TensorView& y, const TensorView* indices, const ConstTensorView& x,
                   const OpArguments& arguments);
-  /// `indices` is read where records_indices, else ignored.
+  /// `indices` is read where uses_indices(), else ignored.
   void (*backward)(const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,
                    const OpArguments& arguments);
+
+  bool reads_indices = false;  // unpooling: forward and backward need i64 indices of the sizes of x
+
+  /// The backward needs indices.
+  bool uses_indices() const { return records_indices || reads_indices; }
 };
 
 /// All ops, by family and name.

@@ -18,4 +18,8 @@ namespace cenote::network::onnx {
 /// equally many per plane; each must lie inside the plane or be -1.
 void to_tensor_positions(std::span<std::int64_t> indices, const Dims& x_sizes, bool column_major);
 
+/// The inverse for row-major tensor positions in a tensor of `y_sizes`. A position outside the plane that it
+/// belongs to becomes one outside of every plane.
+void to_plane_positions(std::span<std::int64_t> indices, const Dims& y_sizes);
+
 }  // namespace cenote::network::onnx

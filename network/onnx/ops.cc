@@ -30,7 +30,7 @@ constexpr Support kSupport[] = {
     {"GlobalMaxPool", true, global_max_pool, ""},
     {"GlobalAveragePool", true, global_average_pool, ""},
     {"GlobalLpPool", true, nullptr, "cenote has no global_lp_pool"},
-    {"MaxUnpool", true, nullptr, "cenote has no max_unpool"},
+    {"MaxUnpool", true, max_unpool, ""},
     {"MaxRoiPool", true, nullptr, "cenote has no roi_pool"},
     {"RoiAlign", true, nullptr, "cenote has no roi_align"},
     {"Constant", false, constant, ""},

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cenote/global.h"
+#include "cenote/unpool.h"
 #include "cenote/window.h"
 #include "network/error_text.h"
 #include "network/onnx/attributes.h"
@@ -171,6 +172,53 @@ constexpr PerRank<Dims (*)(const Dims&)> kGlobalAvgShape{global_avg_pool1d_shape
 constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&)> kGlobalAvgInto{
     global_avg_pool1d_into, global_avg_pool2d_into, global_avg_pool3d_into};
 
+constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const ConstTensorView&,
+                           const MaxUnpoolOptions&)>
+    kUnpoolInto{max_unpool1d_into, max_unpool2d_into, max_unpool3d_into};
+
+/// The pads as one value per axis, as cenote unpools; `sizes` gets the default size of each axis.
+MaxUnpoolOptions unpool_options(const Call& call, const Dims& x_sizes, int rank, Dims& sizes) {
+  Window window;
+  window.kernel = positive_axes(call, "kernel_shape", rank, 1);
+  window.stride = positive_axes(call, "strides", rank, 1);
+  read_pads(call, rank, window);
+  MaxUnpoolOptions options{.kernel = window.kernel, .stride = window.stride, .padding = {}};
+  sizes = x_sizes;
+  for (int axis = 0; axis < rank; ++axis) {
+    const std::int64_t pads[] = {window.padding[axis], window.padding_end[axis]};
+    std::int64_t total = 0;
+    std::int64_t size = 0;
+    if (pads[0] < 0 || pads[1] < 0 || __builtin_add_overflow(pads[0], pads[1], &total) ||
+        __builtin_mul_overflow(x_sizes[axis + kFirstSpatial] - 1, window.stride[axis], &size) ||
+        __builtin_add_overflow(size, window.kernel[axis] - total, &size) || size < 1) {
+      fail(ErrorCode::kBadFile, "[{}] spatial axis {} has no size that fits 64 bits", call.name(), axis);
+    }
+    sizes[axis + kFirstSpatial] = size;
+    options.padding.push_back(total / 2);
+    options.output_size.push_back(size);
+    if (total % 2 != 0 && window.stride[axis] == 1) {
+      fail(ErrorCode::kUnsupported, "MaxUnpool with odd pads and stride 1: cenote pads both ends alike");
+    }
+  }
+  return options;
+}
+
+/// The sizes that output_shape asks for: those of the unpooled tensor, or larger ones.
+Dims requested_output(const Call& call, const Dims& unpooled) {
+  const auto shape = ints_input(call, 2, "output_shape");
+  if (!shape) return unpooled;
+  bool fits = shape->size() == static_cast<std::size_t>(unpooled.size());
+  for (int axis = 0; fits && axis < unpooled.size(); ++axis) {
+    const std::int64_t size = (*shape)[static_cast<std::size_t>(axis)];
+    fits = axis < kFirstSpatial ? size == unpooled[axis] : size >= unpooled[axis];
+  }
+  if (!fits) {
+    fail(ErrorCode::kBadFile, "[{}] output_shape must be at least {}, got [{}]", call.name(),
+         to_string(unpooled), fmt::join(*shape, ", "));
+  }
+  return {shape->data(), shape->size()};
+}
+
 }  // namespace
 
 std::vector<Value> max_pool(const Call& call) {
@@ -219,6 +267,31 @@ std::vector<Value> average_pool(const Call& call) {
   take_visits(call, y_sizes, window.kernel);
   Output y(call, x.type, dtype, y_sizes);
   for_rank(kAvgInto, rank)(y.view, view_of(x, dtype), options);
+  return {y.finish()};
+}
+
+/// The unpooled tensor lies at the begin of a larger output_shape, the rest of which is 0.
+std::vector<Value> max_unpool(const Call& call) {
+  const Value& x = *call.inputs[0];
+  const Value& positions = *call.inputs[1];
+  const int rank = spatial_rank(call, x);
+  if (!ints_attribute(call, "kernel_shape")) {
+    fail(ErrorCode::kBadFile, "[{}] kernel_shape is required", call.name());
+  }
+  if (positions.type != ElementType::kI64 || positions.sizes != x.sizes) {
+    fail(ErrorCode::kBadFile, "[{}] I must be i64 of sizes {}, got {} of {}", call.name(), to_string(x.sizes),
+         name_of(positions.type), to_string(positions.sizes));
+  }
+  const DType dtype = pooled_dtype(call, x.type);
+  Dims unpooled;
+  const MaxUnpoolOptions options = unpool_options(call, x.sizes, rank, unpooled);
+  Output y(call, x.type, dtype, requested_output(call, unpooled));
+  call.budget.take_value(call.name(), ElementType::kI64, positions.sizes);
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(positions.count()));
+  std::copy_n(positions.data<std::int64_t>(), indices.size(), indices.begin());
+  to_plane_positions(indices, unpooled);
+  const TensorView corner(y.bytes.data(), dtype, unpooled, y.view.strides);
+  for_rank(kUnpoolInto, rank)(corner, view_of(x, dtype), {indices.data(), positions.sizes}, options);
   return {y.finish()};
 }
 

@@ -13,5 +13,6 @@ std::vector<Value> max_pool(const Call& call);
 std::vector<Value> average_pool(const Call& call);
 std::vector<Value> global_max_pool(const Call& call);
 std::vector<Value> global_average_pool(const Call& call);
+std::vector<Value> max_unpool(const Call& call);
 
 }  // namespace cenote::network::onnx

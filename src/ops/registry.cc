@@ -6,6 +6,7 @@
 
 #include "cenote/adaptive.h"
 #include "cenote/global.h"
+#include "cenote/unpool.h"
 #include "cenote/window.h"
 #include "core/check.h"
 
@@ -24,8 +25,18 @@ AvgPoolOptions avg_options(const OpArguments& a) {
 
 AdaptivePoolOptions adaptive_options(const OpArguments& a) { return {a.output_size}; }
 
+MaxUnpoolOptions unpool_options(const OpArguments& a) {
+  return {a.kernel, a.stride, a.padding, a.output_size};
+}
+
 const ConstTensorView& indices_of(const ConstTensorView* indices) {
-  require(indices != nullptr, "OpInfo::backward", "indices must not be null for an op that records indices");
+  require(indices != nullptr, "OpInfo::backward", "indices must not be null for an op that uses indices");
+  return *indices;
+}
+
+/// The indices that a forward reads.
+ConstTensorView read_indices_of(const TensorView* indices) {
+  require(indices != nullptr, "OpInfo::forward", "indices must not be null for an op that reads indices");
   return *indices;
 }
 
@@ -123,6 +134,22 @@ const ConstTensorView& indices_of(const ConstTensorView* indices) {
            const OpArguments&) { global_avg_pool##RANK##d_backward_into(grad_x, grad_y); }            \
   }
 
+#define CENOTE_MAX_UNPOOL(RANK)                                                                              \
+  OpInfo {                                                                                                   \
+    "max_unpool" #RANK "d", "unpool", "elements back to the positions of their indices", RANK, kTakesUnpool, \
+        false,                                                                                               \
+        [](const Dims& x, const OpArguments& a) { return max_unpool##RANK##d_shape(x, unpool_options(a)); }, \
+        nullptr,                                                                                             \
+        [](const TensorView& y, const TensorView* indices, const ConstTensorView& x, const OpArguments& a) { \
+          max_unpool##RANK##d_into(y, x, read_indices_of(indices), unpool_options(a));                       \
+        },                                                                                                   \
+        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,          \
+           const OpArguments& a) {                                                                           \
+          max_unpool##RANK##d_backward_into(grad_x, grad_y, indices_of(indices), unpool_options(a));         \
+        },                                                                                                   \
+        true                                                                                                 \
+  }
+
 #define CENOTE_ALL_RANKS(ROW) ROW(1), ROW(2), ROW(3)
 
 constexpr std::array kOps{
@@ -130,6 +157,7 @@ constexpr std::array kOps{
     CENOTE_ALL_RANKS(CENOTE_AVG_POOL),          CENOTE_ALL_RANKS(CENOTE_SUM_POOL),
     CENOTE_ALL_RANKS(CENOTE_ADAPTIVE_MAX_POOL), CENOTE_ALL_RANKS(CENOTE_ADAPTIVE_AVG_POOL),
     CENOTE_ALL_RANKS(CENOTE_GLOBAL_MAX_POOL),   CENOTE_ALL_RANKS(CENOTE_GLOBAL_AVG_POOL),
+    CENOTE_ALL_RANKS(CENOTE_MAX_UNPOOL),
 };
 
 }  // namespace

@@ -58,6 +58,28 @@ class Usage(CliTest):
         self.refuse("max_pool2d needs --kernel", "max_pool2d")
         self.refuse("adaptive_max_pool2d needs --output-size", "adaptive_max_pool2d")
 
+    def test_unpooling(self):
+        unpool = ("pool", "max_unpool1d", "x1.npy", "y.npy", "--kernel", "2")
+        self.expect_failure(2, "max_unpool1d needs --indices", *unpool)
+        self.expect_failure(2, "max_unpool1d needs --kernel", *unpool[:-2], "--indices", "at.npy")
+        self.expect_failure(2, "does not read --dilation", *unpool, "--dilation", "2", "--indices", "at.npy")
+        self.write("x1.npy", npy((1, 2), [3, 4]))
+        for name, content, text in (
+                ("at.npy", npy((1, 2), [0, 4], "<i8"), "indices must lie in [0, 4), the plane of y, got 4"),
+                ("at.npy", npy((1, 2), [-1, 0], "<i8"), "got -1"),
+                ("at.npy", npy((1, 2), [0, 2**32 + 1], "<i8"), "got 4294967297"),
+                ("at.npy", npy((1, 3), [0, 1, 2], "<i8"), "indices must have sizes [1, 2], got [1, 3]"),
+                ("at.npy", npy((1, 2), [0, 1]), "at.npy: indices must be of dtype '<i8', got '<f4'"),
+                ("at.npy", npy((1, 2), [0, 1], "<i8")[:-1], "the file holds 15"),
+                ("at.npy", b"", "not a NumPy file"),
+                ("at.png", b"", "--indices must name a .npy file")):
+            self.write(name, content)
+            self.expect_failure(2, text, *unpool, "--indices", name)
+            self.assertFalse(os.path.exists(self.path("y.npy")))
+        self.expect_failure(2, "cannot open gone.npy", *unpool, "--indices", "gone.npy")
+        self.expect_failure(2, "output_size[0] must differ from the default size 4 by less than the stride 2, got 6",
+                            *unpool, "--output-size", "6", "--indices", "at.npy")
+
     def test_malformed_numbers(self):
         for text in ("x", "3,", ",3", "3;2", "3.5", "0x3", " 3", "3 2"):
             self.refuse("--kernel must be an integer or a list like 3,2", "max_pool2d", "--kernel", text)

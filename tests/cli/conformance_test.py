@@ -14,8 +14,6 @@ POOLING = "(?:[Pp]ool|roialign)"  # in the name of every published case of a poo
 
 # The published cases that do not pass yet, and why. A case leaves this list when cenote learns to compute it.
 NOT_SUPPORTED = {
-    "node/test_maxunpool_export_with_output_shape": "MaxUnpool: cenote has no max_unpool",
-    "node/test_maxunpool_export_without_output_shape": "MaxUnpool: cenote has no max_unpool",
     "node/test_roialign_aligned_false": "RoiAlign: cenote has no roi_align",
     "node/test_roialign_aligned_true": "RoiAlign: cenote has no roi_align",
 }

@@ -103,6 +103,22 @@ class PoolNpy(CliTest):
         self.assertEqual(parse_npy(self.read("y.npy"))[2], [9, 2, -1, 6])
         self.assertEqual(parse_npy(self.read("where.npy")), ("<i8", (1, 2, 2), [1, 2, 8, 15]))
 
+    def test_unpooling_reads_the_indices(self):
+        self.write("x.npy", npy((1, 4, 4), [0, 9, 2, 2, 0, 0, 2, 2, -1, -1, 5, 0, -1, -1, 0, 6]))
+        self.expect_fine("pool", "max_pool2d", "x.npy", "y.npy", "--kernel", "2", "--indices", "where.npy")
+        where = self.read("where.npy")
+        self.expect_fine("pool", "max_unpool2d", "y.npy", "back.npy", "--kernel", "2", "--indices", "where.npy")
+        self.assertEqual(parse_npy(self.read("back.npy")),
+                         ("<f4", (1, 4, 4), [0, 9, 2, 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 6]))
+        self.assertEqual(self.read("where.npy"), where, "the indices are read, not written")
+
+    def test_unpooling_to_a_size(self):
+        self.write("x.npy", npy((1, 2), [3, 4]))
+        self.write("where.npy", npy((1, 2), [4, 0], "<i8"))
+        self.expect_fine("pool", "max_unpool1d", "x.npy", "y.npy", "--kernel", "2", "--output-size", "5", "--indices",
+                         "where.npy")
+        self.assertEqual(parse_npy(self.read("y.npy")), ("<f4", (1, 5), [4, 0, 0, 0, 3]))
+
     def test_output_may_be_the_input(self):
         self.write("x.npy", npy((1, 2), [1, 2]))
         self.expect_fine("pool", "max_pool1d", "x.npy", "x.npy", "--kernel", "2")

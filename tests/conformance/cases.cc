@@ -89,6 +89,25 @@ Dims per_axis(Draw& draw, int spatial_rank, const DrawOne& draw_one) {
   return values;
 }
 
+void draw_unpool_arguments(Draw& draw, const Dims& sizes, int rank, OpArguments& arguments) {
+  arguments.kernel = per_axis(draw, rank, [&](int) { return draw.between(1, 4); });
+  if (!draw.one_in(3)) arguments.stride = per_axis(draw, rank, [&](int) { return draw.between(1, 4); });
+  if (draw.one_in(2)) {
+    arguments.padding = per_axis(
+        draw, rank, [&](int axis) { return draw.between(0, at_axis(arguments.kernel, axis, 1) / 2); });
+  }
+  if (draw.one_in(2)) return;
+  Dims requested;  // within the rule, or below 1: such cases are drawn again
+  for (int axis = 0; axis < rank; ++axis) {
+    const std::int64_t kernel = at_axis(arguments.kernel, axis, 1);
+    const std::int64_t stride = at_axis(arguments.stride, axis, kernel);
+    const std::int64_t usual =
+        (sizes[sizes.size() - rank + axis] - 1) * stride + kernel - 2 * at_axis(arguments.padding, axis, 0);
+    requested.push_back(usual + draw.between(1 - stride, stride - 1));
+  }
+  arguments.output_size = requested;
+}
+
 OpArguments draw_arguments(Draw& draw, const OpInfo& op, const Dims& sizes) {
   const int rank = op.spatial_rank;
   const int first = sizes.size() - rank;
@@ -107,6 +126,7 @@ OpArguments draw_arguments(Draw& draw, const OpInfo& op, const Dims& sizes) {
     if (draw.one_in(4)) arguments.padding_end = per_axis(draw, rank, draw_padding);
     arguments.ceil_mode = draw.one_in(2);
   }
+  if (op.parameters & cenote::kTakesUnpool) draw_unpool_arguments(draw, sizes, rank, arguments);
   if (op.parameters & cenote::kTakesDivisor) {
     constexpr std::int64_t kDivisors[] = {-2, 1, 2, 3, 7};
     arguments.count_include_pad = draw.one_in(2);
@@ -123,6 +143,7 @@ OpArguments draw_arguments(Draw& draw, const OpInfo& op, const Dims& sizes) {
 
 /// Elements that the windows of one output hold, at most.
 std::int64_t taps_per_output(const Case& one) {
+  if (one.op->reads_indices) return 1;
   std::int64_t taps = 1;
   const int first = one.sizes.size() - one.op->spatial_rank;
   for (int axis = 0; axis < one.op->spatial_rank; ++axis) {
@@ -239,7 +260,8 @@ std::vector<Case> fixed_cases() {
       // The only window of these options has its two taps on either side of the one element.
       one.sizes = {2, 3};
       for (int axis = 0; axis < op.spatial_rank; ++axis) one.sizes.push_back(1);
-      one.arguments.kernel = (op.parameters & cenote::kTakesWindow) != 0 ? Dims(2) : Dims();
+      const bool has_kernel = (op.parameters & (cenote::kTakesWindow | cenote::kTakesUnpool)) != 0;
+      one.arguments.kernel = has_kernel ? Dims(2) : Dims();
       one.arguments.padding = (op.parameters & cenote::kTakesWindow) != 0 ? 1 : 0;
       one.arguments.dilation = (op.parameters & cenote::kTakesWindow) != 0 ? 2 : 1;
       one.arguments.output_size = (op.parameters & cenote::kTakesOutputSize) != 0 ? Dims(2) : Dims();
@@ -249,6 +271,35 @@ std::vector<Case> fixed_cases() {
     }
   }
   return cases;
+}
+
+std::int64_t positions_of(const Dims& sizes, int rank) {
+  std::int64_t positions = 1;
+  for (int axis = sizes.size() - rank; axis < sizes.size(); ++axis) positions *= sizes[axis];
+  return positions;
+}
+
+/// A position of y inside the window of the source position `source` of its plane, clipped to y.
+std::int64_t draw_near(Draw& draw, const Case& one, const Dims& y_sizes, std::int64_t source) {
+  const int rank = one.op->spatial_rank;
+  std::int64_t position = 0;
+  std::int64_t step = 1;
+  for (int axis = rank - 1; axis >= 0; --axis) {
+    const int place = one.sizes.size() - rank + axis;
+    const std::int64_t kernel = at_axis(one.arguments.kernel, axis, 1);
+    const std::int64_t start = source % one.sizes[place] * at_axis(one.arguments.stride, axis, kernel) -
+                               at_axis(one.arguments.padding, axis, 0);
+    position += std::clamp<std::int64_t>(start + draw.between(0, kernel - 1), 0, y_sizes[place] - 1) * step;
+    step *= y_sizes[place];
+    source /= one.sizes[place];
+  }
+  return position;
+}
+
+GuardedTensor to_indices(const Case& one, LayoutKind layout, const std::vector<double>& values) {
+  GuardedTensor indices(DType::i64, one.sizes, layout, one.op->spatial_rank, one.seed + 7);
+  assign(indices, values);
+  return indices;
 }
 
 double large_magnitude(std::mt19937_64& random) {
@@ -343,11 +394,15 @@ std::string describe(const Case& one) {
         << " padding=" << to_string(arguments.padding) << " padding_end=" << to_string(arguments.padding_end)
         << " dilation=" << to_string(arguments.dilation) << " ceil_mode=" << arguments.ceil_mode;
   }
+  if (one.op->parameters & cenote::kTakesUnpool) {
+    out << " kernel=" << to_string(arguments.kernel) << " stride=" << to_string(arguments.stride)
+        << " padding=" << to_string(arguments.padding);
+  }
   if (one.op->parameters & cenote::kTakesDivisor) {
     out << " count_include_pad=" << arguments.count_include_pad;
     if (arguments.divisor_override) out << " divisor_override=" << *arguments.divisor_override;
   }
-  if (one.op->parameters & cenote::kTakesOutputSize)
+  if (one.op->parameters & (cenote::kTakesOutputSize | cenote::kTakesUnpool))
     out << " output_size=" << to_string(arguments.output_size);
   out << ' ' << name_of(one.dtype) << ' ' << name_of(one.layout) << " fill=" << name_of(one.fill)
       << " seed=" << one.seed;
@@ -408,6 +463,35 @@ GuardedTensor make_input(const Case& one, LayoutKind layout) {
   if (!is_floating(one.dtype)) make_integers(one, values);
   assign(x, values);
   return x;
+}
+
+GuardedTensor make_indices(const Case& one, LayoutKind layout) {
+  const Dims y_sizes = one.op->shape(one.sizes, one.arguments);
+  const std::int64_t sources = positions_of(one.sizes, one.op->spatial_rank);
+  const std::int64_t positions = positions_of(y_sizes, one.op->spatial_rank);
+  if (one.seed % 3 == 0 && sources <= positions) return make_distinct_indices(one, layout);
+  const bool near = one.seed % 3 == 1;
+  Draw draw(one.seed + 7);
+  std::vector<double> values(static_cast<std::size_t>(element_count(one.sizes)));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::int64_t source = static_cast<std::int64_t>(i) % sources;
+    values[i] =
+        static_cast<double>(near ? draw_near(draw, one, y_sizes, source) : draw.between(0, positions - 1));
+  }
+  return to_indices(one, layout, values);
+}
+
+GuardedTensor make_distinct_indices(const Case& one, LayoutKind layout) {
+  const Dims y_sizes = one.op->shape(one.sizes, one.arguments);
+  const std::int64_t sources = positions_of(one.sizes, one.op->spatial_rank);
+  std::vector<double> plane = iota(positions_of(y_sizes, one.op->spatial_rank));
+  std::mt19937_64 random(one.seed + 7);
+  std::vector<double> values;
+  while (values.size() < static_cast<std::size_t>(element_count(one.sizes))) {
+    std::shuffle(plane.begin(), plane.end(), random);
+    values.insert(values.end(), plane.begin(), plane.begin() + sources);
+  }
+  return to_indices(one, layout, values);
 }
 
 /// Integers have none; in the tests they get one all the same, which is not used.

@@ -55,6 +55,11 @@ std::vector<double> make_values(Fill fill, std::int64_t count, std::uint64_t see
 GuardedTensor make_input(const Case& one);
 /// The same elements in another layout.
 GuardedTensor make_input(const Case& one, LayoutKind layout);
+/// Indices for an op that reads them: anywhere in the plane with many duplicates, inside the windows of a
+/// pooling, or all different, by the seed of the case.
+GuardedTensor make_indices(const Case& one, LayoutKind layout);
+/// All different; needs as many positions in a plane of y as in one of x.
+GuardedTensor make_distinct_indices(const Case& one, LayoutKind layout);
 /// A gradient with respect to y, of y's sizes: normal numbers, in the layout and dtype of the case.
 GuardedTensor make_output_gradient(const Case& one);
 /// Multiples of 1/8 below 4 in magnitude: their sums do not depend on the order, in f32 either.

@@ -25,13 +25,19 @@ class Replay {
         differentiable_(is_floating(x_.view().dtype)),
         grad_y_(make(differentiable_ ? x_.view().dtype : DType::f32, y_sizes_)) {
     assign(grad_y_, gradient);
+    if (one.op->reads_indices) {
+      read_indices_ = make_indices(one, layout);
+      read_before_ = integers_of(*read_indices_);
+    }
   }
 
   std::vector<double> forward(GuardedTensor* record) {
     GuardedTensor y = make(x_.view().dtype, y_sizes_);
+    if (read_indices_) record = &*read_indices_;
     const cenote::TensorView* indices = record == nullptr ? nullptr : &record->view();
     case_.op->forward(y, indices, x_, case_.arguments);
     intact_ = intact_ && y.guards_intact() && (record == nullptr || record->guards_intact());
+    intact_ = intact_ && (!read_indices_ || integers_of(*read_indices_) == read_before_);
     return values_of(y);
   }
 
@@ -40,6 +46,7 @@ class Replay {
     if (!differentiable_) return {};
     GuardedTensor grad_x = make(x_.view().dtype, case_.sizes);
     std::optional<cenote::ConstTensorView> indices;
+    if (read_indices_) record = &*read_indices_;
     if (record != nullptr) indices = *record;
     case_.op->backward(grad_x, grad_y_, indices ? &*indices : nullptr, case_.arguments);
     intact_ = intact_ && grad_x.guards_intact();
@@ -61,6 +68,8 @@ class Replay {
   GuardedTensor x_;
   bool differentiable_;
   GuardedTensor grad_y_;
+  std::optional<GuardedTensor> read_indices_;  // for the ops that read them
+  std::vector<std::int64_t> read_before_;
   bool intact_ = true;
 };
 

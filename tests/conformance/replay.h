@@ -26,7 +26,8 @@ struct Outcome {
 };
 
 /// Forward and backward of `one` with x, y, gradients and records all in `layout`. The gradient of y is
-/// that of make_exact_output_gradient where the op records indices.
+/// that of make_exact_output_gradient where the op records indices, and the indices of an op that reads
+/// them are those of make_indices, which must come back as they were.
 Outcome replay(const Case& one, LayoutKind layout);
 inline Outcome replay(const Case& one) { return replay(one, one.layout); }
 

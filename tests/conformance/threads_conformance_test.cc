@@ -47,6 +47,10 @@ Case large_case(const cenote::OpInfo& op, LayoutKind layout, cenote::DType dtype
     one.arguments.padding = 1;
   }
   if (op.parameters & cenote::kTakesOutputSize) one.arguments.output_size = 7;
+  if (op.parameters & cenote::kTakesUnpool) {
+    one.arguments.kernel = 3;
+    one.arguments.stride = 2;
+  }
   return one;
 }
 
@@ -90,6 +94,30 @@ TEST(Threads, ChangeNoBit) {
         const Case one = large_case(op, layout, dtype);
         SCOPED_TRACE(describe(one));
         check_splits(one);
+      }
+    }
+  }
+}
+
+// Few planes are cut into parts, and indices of every kind meet several of them.
+TEST(Threads, ChangeNoBitOfOneUnpooledPlane) {
+  constexpr std::int64_t kLonger[] = {8, 2, 1};  // y then is worth several parts
+  for (const cenote::OpInfo& op : cenote::ops()) {
+    if (!op.reads_indices) continue;
+    for (const LayoutKind layout : kLayoutKinds) {
+      for (const std::int64_t channels : {1, 3}) {
+        for (const std::uint64_t seed : {0, 1, 2}) {
+          Case one = large_case(op, layout, cenote::DType::f32);
+          one.sizes[1] = channels;
+          for (int axis = 0; axis < op.spatial_rank; ++axis)
+            one.sizes[2 + axis] *= kLonger[op.spatial_rank - 1];
+          one.seed = seed;
+          SCOPED_TRACE(describe(one));
+          check_splits(one);
+          const Outcome got = replay(one);
+          const TargetGuard reference("reference");
+          expect_same_bits(got, replay(one));
+        }
       }
     }
   }

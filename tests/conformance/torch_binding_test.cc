@@ -28,19 +28,25 @@ using cenote::Dims;
 using cenote::OpArguments;
 using cenote::OpInfo;
 
-constexpr int kCases = 600;
+constexpr int kCases = 700;
 constexpr std::uint64_t kSeed = 7;
 
 const OpInfo& row(const char* name) { return *cenote::find_op(name); }
 at::IntArrayRef to_array_ref(const Dims& dims) { return {dims.begin(), dims.end()}; }
 
-/// A tensor with the sizes, strides and dtype of the case.
-at::Tensor random_input(const Case& one) {
-  const GuardedTensor guarded = make_input(one);
+at::Tensor tensor_of(const GuardedTensor& guarded) {
   const cenote::TensorView& view = guarded.view();
   const at::ScalarType type = scalar_type_of(view.dtype);
   const auto x = at::empty_strided(to_array_ref(view.sizes), to_array_ref(view.strides), type);
   return x.copy_(at::from_blob(view.data, to_array_ref(view.sizes), to_array_ref(view.strides), type));
+}
+
+/// A tensor with the sizes, strides and dtype of the case.
+at::Tensor random_input(const Case& one) { return tensor_of(make_input(one)); }
+
+/// The indices that the op of the case reads, if it does.
+at::Tensor read_indices(const Case& one) {
+  return one.op->reads_indices ? tensor_of(make_indices(one, one.layout)) : at::Tensor();
 }
 
 /// Options under which every op of the registry makes sense.
@@ -51,6 +57,32 @@ OpArguments common_arguments() {
   arguments.padding = 1;
   arguments.output_size = 3;
   return arguments;
+}
+
+/// Those for this op.
+OpArguments common_arguments(const OpInfo& op) {
+  OpArguments arguments = common_arguments();
+  if (op.reads_indices) arguments.output_size = {};
+  return arguments;
+}
+
+/// What an op reads beside x: different indices, from the end of the plane backwards; else nothing.
+at::Tensor indices_for(const OpInfo& op, const at::Tensor& x, const OpArguments& arguments) {
+  if (!op.reads_indices) return {};
+  const Dims x_sizes(x.sizes().data(), x.sizes().size());
+  const Dims y_sizes = op.shape(x_sizes, arguments);
+  const std::int64_t planes = x.size(0) * x.size(1);
+  const at::Tensor sources = at::arange(x.numel() / planes, at::kLong);
+  return (element_count(y_sizes) / planes - 1 - sources)
+      .expand({planes, -1})
+      .reshape(x.sizes())
+      .contiguous(x.suggest_memory_format());
+}
+
+/// Forward of any op; `indices` of those that read them.
+at::Tensor run(const OpInfo& op, const at::Tensor& x, const at::Tensor& indices,
+               const OpArguments& arguments) {
+  return op.reads_indices ? torch_ops::unpool(op, x, indices, arguments) : torch_ops::pool(op, x, arguments);
 }
 
 at::Tensor ramp(at::IntArrayRef sizes) {
@@ -101,6 +133,13 @@ TEST(TorchOperators, SchemasHaveTorchsNamesAndDefaults) {
   EXPECT_EQ(schema_text("cenote::global_avg_pool2d_backward"),
             "cenote::global_avg_pool2d_backward(Tensor grad_output, int[] input_size, *, "
             "bool? channels_last=None) -> Tensor");
+  EXPECT_EQ(schema_text("cenote::max_unpool2d"),
+            "cenote::max_unpool2d(Tensor input, Tensor indices, int[2] kernel_size, int[2] stride=[], "
+            "int[2] padding=0, int[]? output_size=None) -> Tensor");
+  EXPECT_EQ(schema_text("cenote::max_unpool3d_backward"),
+            "cenote::max_unpool3d_backward(Tensor grad_output, Tensor indices, int[] input_size, "
+            "int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[]? output_size=None, *, "
+            "bool? channels_last=None) -> Tensor");
 }
 
 TEST(TorchOperators, NamedFunctionsCallTheirOps) {
@@ -116,6 +155,9 @@ TEST(TorchOperators, NamedFunctionsCallTheirOps) {
   EXPECT_TRUE(at::equal(torch_ops::global_max_pool2d(x), x.amax({2, 3}, true)));
   EXPECT_TRUE(at::equal(torch_ops::min_pool2d(x, {.kernel = 3}), -at::max_pool2d(-x, 3)));
   EXPECT_TRUE(at::allclose(torch_ops::sum_pool2d(x, {.kernel = 2}), at::avg_pool2d(x, 2) * 4));
+  const auto [pooled, indices] = at::max_pool2d_with_indices(x, 2);
+  EXPECT_TRUE(at::equal(torch_ops::max_unpool2d(pooled, indices, {.kernel = 2}),
+                        at::max_unpool2d(pooled, indices, {8, 8})));
 }
 
 // ---- meta and layout ----------------------------------------------------------------------------
@@ -132,10 +174,10 @@ TEST(TorchMeta, AgreesWithCpu) {
     const at::Tensor x = random_input(one);
     const at::Tensor meta = at::empty_strided(x.sizes(), x.strides(), x.options().device(at::kMeta));
     const OpArguments& arguments = one.arguments;
-    const at::Tensor y = torch_ops::pool(*one.op, x, arguments);
-    expect_same_form(torch_ops::pool(*one.op, meta, arguments), y, one);
-    at::Tensor record;
-    at::Tensor meta_record;
+    at::Tensor record = read_indices(one);
+    at::Tensor meta_record = one.op->reads_indices ? record.to(at::kMeta) : at::Tensor();
+    const at::Tensor y = run(*one.op, x, record, arguments);
+    expect_same_form(run(*one.op, meta, meta_record, arguments), y, one);
     if (one.op->records_indices) {
       const auto with_indices = torch_ops::pool_with_indices(*one.op, x, arguments);
       const auto meta_with_indices = torch_ops::pool_with_indices(*one.op, meta, arguments);
@@ -157,12 +199,14 @@ TEST(TorchLayout, ChannelsLastStaysChannelsLast) {
     const auto format =
         op.spatial_rank == 2 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::ChannelsLast3d;
     const at::Tensor x = input_for(op).contiguous(format).requires_grad_();
-    const at::Tensor y = torch_ops::pool(op, x, common_arguments());
+    const OpArguments arguments = common_arguments(op);
+    const at::Tensor indices = indices_for(op, x, arguments);
+    const at::Tensor y = run(op, x, indices, arguments);
     EXPECT_TRUE(y.is_contiguous(format)) << op.name;
     // The gradient follows x even where the incoming one has another layout.
     const auto gradient = torch::autograd::grad({y}, {x}, {at::ones(y.sizes(), y.options())})[0];
     EXPECT_TRUE(gradient.is_contiguous(format)) << op.name;
-    EXPECT_TRUE(torch_ops::pool(op, input_for(op), common_arguments()).is_contiguous()) << op.name;
+    EXPECT_TRUE(run(op, input_for(op), indices, arguments).is_contiguous()) << op.name;
   }
 }
 
@@ -262,7 +306,9 @@ at::Tensor numeric_gradient(const std::function<at::Tensor(const at::Tensor&)>& 
 TEST(TorchAutograd, EqualsFiniteDifferences) {
   for (const OpInfo& op : cenote::ops()) {
     const at::Tensor x = input_for(op);
-    const auto f = [&](const at::Tensor& at) { return torch_ops::pool(op, at, common_arguments()); };
+    const OpArguments arguments = common_arguments(op);
+    const at::Tensor indices = indices_for(op, x, arguments);
+    const auto f = [&](const at::Tensor& at) { return run(op, at, indices, arguments); };
     const at::Tensor weights = ramp(f(x).sizes()) - 0.5;
     const at::Tensor leaf = x.clone().requires_grad_();
     const at::Tensor gradient = torch::autograd::grad({f(leaf)}, {leaf}, {weights})[0];
@@ -280,7 +326,7 @@ TEST(TorchAutograd, DoubleBackwardIsTheAdjoint) {
     for (const bool indices : {false, true}) {
       if (indices && !op.records_indices) continue;
       const at::Tensor y = indices ? std::get<0>(torch_ops::pool_with_indices(op, x, one.arguments))
-                                   : torch_ops::pool(op, x, one.arguments);
+                                   : run(op, x, read_indices(one), one.arguments);
       const at::Tensor u = small(y);
       const at::Tensor v = small(x);
       const at::Tensor grad_y = small(y).requires_grad_();
@@ -290,6 +336,26 @@ TEST(TorchAutograd, DoubleBackwardIsTheAdjoint) {
       EXPECT_TRUE(at::allclose((second * u).sum(), (v * along_u).sum(), 1e-9, 1e-9)) << one;
     }
   }
+}
+
+// Torch unpools with a gather for a backward, whose own derivative adds up where indices are equal.
+TEST(TorchAutograd, DuplicatesOfUnpoolingAreTorchs) {
+  const at::Tensor x = ramp({2, 3, 4, 5});
+  const at::Tensor indices = (ramp({2, 3, 4, 5}) * 7).to(at::kLong);  // 0 to 6 in a plane of 80
+  const at::Tensor weights = ramp({2, 3, 4, 5}) - 0.5;
+  const auto derivatives = [&](const std::function<at::Tensor(const at::Tensor&)>& f) {
+    const at::Tensor leaf = x.clone().requires_grad_();
+    const at::Tensor y = f(leaf);
+    const at::Tensor grad_y = ramp(y.sizes()).requires_grad_();
+    const at::Tensor grad_x = torch::autograd::grad({y}, {leaf}, {grad_y}, true, true)[0];
+    return std::make_pair(grad_x.detach(), torch::autograd::grad({(grad_x * weights).sum()}, {grad_y})[0]);
+  };
+  const auto ours =
+      derivatives([&](const at::Tensor& at) { return torch_ops::max_unpool2d(at, indices, {.kernel = 2}); });
+  const auto theirs =
+      derivatives([&](const at::Tensor& at) { return at::max_unpool2d(at, indices, {8, 10}); });
+  EXPECT_TRUE(at::equal(ours.first, theirs.first));
+  EXPECT_TRUE(at::allclose(ours.second, theirs.second, 1e-12, 1e-12));
 }
 
 TEST(TorchAutograd, RefusesForwardMode) {
@@ -443,6 +509,33 @@ TEST(TorchErrors, OfTheBackward) {
                      "[avg_pool2d] records no indices");
 }
 
+TEST(TorchErrors, OfUnpooling) {
+  const OpInfo& op = row("max_unpool2d");
+  const at::Tensor x = ramp({1, 2, 3, 3});
+  const at::Tensor indices = at::zeros({1, 2, 3, 3}, at::kLong);
+  OpArguments arguments;
+  arguments.kernel = 2;
+  const auto call = [&](const at::Tensor& record) {
+    return [&op, &arguments, &x, record] { torch_ops::unpool(op, x, record, arguments); };
+  };
+  expect_value_error(call(at::full_like(indices, 36)), "[max_unpool2d] indices must lie in [0, 36)");
+  expect_value_error(call(at::full_like(indices, -1)), "got -1");
+  expect_value_error(call(at::full_like(indices, std::int64_t{1} << 32)), "got 4294967296");
+  expect_value_error(call(indices.to(at::kInt)), "[max_unpool2d] indices dtype must be i64, got Int");
+  expect_value_error(call(indices.squeeze(0)), "indices must have sizes [1, 2, 3, 3], got [2, 3, 3]");
+  const at::Tensor meta = x.to(at::kMeta);
+  expect_value_error([&] { torch_ops::unpool(op, meta, indices.to(at::kMeta).squeeze(0), arguments); },
+                     "indices must have sizes");
+  expect_value_error([&] { torch_ops::pool(op, x, arguments); }, "[max_unpool2d] reads indices: call unpool");
+  expect_value_error([&] { torch_ops::unpool(row("max_pool2d"), x, indices, arguments); },
+                     "[max_pool2d] reads no indices: call pool");
+  const at::Tensor y = ramp({1, 2, 6, 6});
+  expect_value_error([&] { torch_ops::pool_backward(op, y, indices + 36, {1, 2, 3, 3}, arguments); },
+                     "[max_unpool2d_backward] indices must lie in [0, 36)");
+  expect_value_error([&] { torch_ops::pool_backward(op, y, y.to(at::kLong), {1, 2, 3, 3}, arguments); },
+                     "[max_unpool2d_backward] indices must have sizes [1, 2, 3, 3]");
+}
+
 // ---- modules ------------------------------------------------------------------------------------
 
 template <class Ours, class Theirs>
@@ -488,6 +581,57 @@ TEST(TorchModules, EqualTorchsModules) {
   expect_same_module(ours::GlobalMaxPool1d(), AdaptiveMaxPool1d(1), line);
   expect_same_module(ours::GlobalMaxPool2d(), AdaptiveMaxPool2d(1), plane);
   expect_same_module(ours::GlobalMaxPool3d(), AdaptiveMaxPool3d(1), volume);
+}
+
+/// torch's C++ modules want all sizes of a result, its Python ones take the spatial sizes alone, too.
+template <class Ours, class Theirs>
+void expect_same_unpool(Ours ours, Theirs theirs, const at::Tensor& x, const at::Tensor& indices,
+                        const std::vector<std::int64_t>& pooled) {
+  EXPECT_TRUE(at::equal(ours->forward(x, indices), theirs->forward(x, indices))) << c10::str(ours);
+  const at::Tensor expected = theirs->forward(x, indices, pooled);
+  EXPECT_TRUE(at::equal(ours->forward(x, indices, pooled), expected)) << c10::str(ours);
+  const std::vector<std::int64_t> spatial(pooled.begin() + 2, pooled.end());
+  EXPECT_TRUE(at::equal(ours->forward(x, indices, spatial), expected)) << c10::str(ours);
+}
+
+TEST(TorchModules, UnpoolAsTorchsModules) {
+  using namespace torch::nn;
+  namespace ours = cenote::nn;
+  const auto [line, line_at] = at::max_pool1d_with_indices(ramp({2, 3, 9}), 2);
+  expect_same_unpool(ours::MaxUnpool1d(2), MaxUnpool1d(2), line, line_at, {2, 3, 9});
+  const auto [plane, plane_at] = at::max_pool2d_with_indices(ramp({2, 3, 9, 8}), {3, 2}, {2, 2}, 1);
+  const auto options = MaxUnpool2dOptions({3, 2}).stride(2).padding(1);
+  // Here the default plane is narrower than the pooled one, so the indices need the request.
+  const at::Tensor y = ours::MaxUnpool2d(options)->forward(plane, plane_at, {{2, 3, 9, 8}});
+  EXPECT_TRUE(at::equal(y, MaxUnpool2d(options)->forward(plane, plane_at, {{2, 3, 9, 8}})));
+  const auto [volume, volume_at] = at::max_pool3d_with_indices(ramp({2, 3, 4, 6, 4}), 2);
+  expect_same_unpool(ours::MaxUnpool3d(2), MaxUnpool3d(2), volume, volume_at, {2, 3, 4, 6, 4});
+  EXPECT_EQ(c10::str(ours::MaxUnpool2d(options)),
+            "cenote::nn::MaxUnpool2d(kernel_size=[3, 2], stride=[2, 2], padding=[1, 1])");
+}
+
+// torch's C++ module also takes sizes that differ by the stride itself, its Python one and cenote do not.
+TEST(TorchModules, TakeTheOutputSizesThatTorchTakes) {
+  const auto options = torch::nn::MaxUnpool2dOptions({3, 2}).stride({2, 3}).padding({1, 0});
+  const at::Tensor x = ramp({1, 1, 3, 4});  // default size 5 x 11
+  const at::Tensor indices = at::zeros({1, 1, 3, 4}, at::kLong);
+  int taken = 0;
+  for (std::int64_t h = 1; h < 10; ++h) {
+    for (std::int64_t w = 1; w < 20; ++w) {
+      const auto takes = [&, size = std::vector<std::int64_t>{1, 1, h, w}](auto module) {
+        try {
+          return module->forward(x, indices, size).sizes() == at::IntArrayRef(size);
+        } catch (const c10::Error&) {
+          return false;
+        }
+      };
+      const bool at_the_stride = h == 3 || h == 7 || w == 8 || w == 14;
+      const bool ours = takes(cenote::nn::MaxUnpool2d(options));
+      EXPECT_EQ(ours, takes(torch::nn::MaxUnpool2d(options)) && !at_the_stride) << h << " " << w;
+      taken += ours ? 1 : 0;
+    }
+  }
+  EXPECT_EQ(taken, 3 * 5);
 }
 
 TEST(TorchModules, GiveIndicesPrintAndClone) {

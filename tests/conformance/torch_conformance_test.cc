@@ -1,7 +1,7 @@
 // Every CPU target against torch: values, i64 indices and gradients of generated cases through the torch
-// operators, in the layout of the case. Maxima, their indices and their gradients must be equal; averages
-// must lie within the rounding of the two sums. Where torch cannot do a case itself, an expression of
-// torch ops stands in (torch_oracle.h).
+// operators, in the layout of the case. Maxima, their indices and their gradients must be equal, and so must
+// unpooling; averages must lie within the rounding of the two sums. Where torch cannot do a case itself, an
+// expression of torch ops stands in (torch_oracle.h).
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +10,7 @@
 #include <iostream>
 #include <limits>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -25,8 +26,9 @@ namespace {
 using cenote::torch_ops::pool;
 using cenote::torch_ops::pool_backward;
 using cenote::torch_ops::pool_with_indices;
+using cenote::torch_ops::unpool;
 
-constexpr int kCases = 3300;
+constexpr int kCases = 3850;
 constexpr std::uint64_t kSeed = 20250117;
 
 at::IntArrayRef to_array_ref(const cenote::Dims& dims) { return {dims.begin(), dims.end()}; }
@@ -122,12 +124,17 @@ class TorchComparison {
       x = x.to(at::kDouble);
       grad_y = grad_y.to(at::kDouble);
     }
-    const TorchOracle oracle(one, x, grad_y);
+    at::Tensor read_indices;
+    if (one.op->reads_indices) {
+      read_indices_ = make_indices(one, one.layout);
+      read_indices = wrap(*read_indices_).clone(at::MemoryFormat::Contiguous);
+    }
+    const TorchOracle oracle(one, x, grad_y, read_indices);
     reason_ = oracle.why_not_direct();
     if (reason_.empty()) expectations_.push_back({"torch", in_dtype_of_case(oracle.direct())});
     if (one.op->parameters & cenote::kTakesWindow)
       expectations_.push_back({"expression", in_dtype_of_case(oracle.expressed())});
-    if (!one.op->records_indices) set_bounds(one);
+    if (!one.op->uses_indices()) set_bounds(one);
   }
 
   /// Why torch's own op was not asked; empty when it was.
@@ -138,7 +145,8 @@ class TorchComparison {
     std::vector<std::string> problems;
     const bool differentiable = is_floating(case_.dtype);
     const at::Tensor x = wrap(x_).requires_grad_(differentiable);
-    const at::Tensor y = pool(*case_.op, x, case_.arguments);
+    const at::Tensor y = read_indices_ ? unpool(*case_.op, x, wrap(*read_indices_), case_.arguments)
+                                       : pool(*case_.op, x, case_.arguments);
     if (differentiable) y.backward(wrap(grad_y_));
     for (const Expectation& expectation : expectations_) {
       const auto check = [&](const char* what, const std::string& problem) {
@@ -147,6 +155,9 @@ class TorchComparison {
       };
       if (case_.op->records_indices) {
         check_max(expectation.result, y.detach(), x.grad(), check);
+      } else if (case_.op->reads_indices) {
+        check("y", difference(y.detach(), expectation.result.y));
+        if (differentiable) check("grad_x", difference(x.grad(), expectation.result.grad_x));
       } else {
         check("y", difference_beyond(y.detach(), expectation.result.y, bounds_.y));
         if (differentiable)
@@ -157,8 +168,8 @@ class TorchComparison {
   }
 
  private:
-  /// The result of an oracle in double, rounded as the case wants it: maxima exactly, integers towards zero
-  /// and to the ends of their range. Averages stay in double.
+  /// The result of an oracle in double, rounded as the case wants it: maxima and copies exactly, integers
+  /// towards zero and to the ends of their range. Averages stay in double.
   TorchResult in_dtype_of_case(TorchResult result) const {
     const at::ScalarType type = wrap(x_).scalar_type();
     if (!is_floating(case_.dtype)) {
@@ -169,7 +180,7 @@ class TorchComparison {
       const at::Tensor whole = result.y.trunc();
       const at::Tensor bounded = at::where(whole <= lowest, at::full_like(whole, lowest), whole);
       result.y = clamped_above(bounded, type);
-    } else if (case_.op->records_indices) {
+    } else if (case_.op->uses_indices()) {
       result.y = result.y.to(type);
       result.grad_x = result.grad_x.to(type);
     }
@@ -216,6 +227,7 @@ class TorchComparison {
   const Case& case_;
   GuardedTensor x_;
   GuardedTensor grad_y_;
+  std::optional<GuardedTensor> read_indices_;
   std::string reason_;
   std::vector<Expectation> expectations_;
   Bounds bounds_;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <cmath>
 #include <limits>
@@ -50,6 +51,19 @@ struct AxisOptions {
   std::int64_t reach() const { return (out - 1) * stride + dilation * (kernel - 1) + 1; }
 };
 
+/// One thread of torch: its unpooling keeps the last of several elements of one position only if no other
+/// thread writes there.
+class OneTorchThread {
+ public:
+  OneTorchThread() : before_(at::get_num_threads()) { at::set_num_threads(1); }
+  ~OneTorchThread() { at::set_num_threads(before_); }
+  OneTorchThread(const OneTorchThread&) = delete;
+  OneTorchThread& operator=(const OneTorchThread&) = delete;
+
+ private:
+  int before_;
+};
+
 struct TorchResult {
   at::Tensor y;
   at::Tensor indices;  // undefined for avg
@@ -58,14 +72,16 @@ struct TorchResult {
 
 class TorchOracle {
  public:
-  /// `x` and `grad_y` are dense.
-  TorchOracle(const Case& one, const at::Tensor& x, const at::Tensor& grad_y)
+  /// `x`, `grad_y` and, for an op that reads them, the indices are dense.
+  TorchOracle(const Case& one, const at::Tensor& x, const at::Tensor& grad_y,
+              const at::Tensor& read_indices = {})
       : case_(one),
         op_(*one.op),
         rank_(op_.spatial_rank),
         minimum_(op_.name.starts_with("min_")),
         x_(minimum_ ? -x : x),
-        grad_y_(grad_y) {
+        grad_y_(grad_y),
+        read_indices_(read_indices) {
     // A sum is an average that divides by 1.
     if (op_.name.starts_with("sum_")) case_.arguments.divisor_override = 1;
     const cenote::Dims y_sizes = op_.shape(one.sizes, one.arguments);
@@ -87,6 +103,11 @@ class TorchOracle {
   }
 
   TorchResult direct() const {
+    if (op_.reads_indices) {
+      const OneTorchThread in_order;
+      return differentiate(
+          x_, [&](const at::Tensor& x) { return std::make_tuple(direct_unpool(x), at::Tensor()); });
+    }
     if (op_.records_indices)
       return signed_result(differentiate(x_, [&](const at::Tensor& x) { return direct_max(x); }));
     return differentiate(x_,
@@ -147,6 +168,16 @@ class TorchOracle {
     const auto [y, indices] = forward(leaf);
     y.backward(grad_y_.to(y.scalar_type()));
     return {y.detach(), indices, leaf.grad()};
+  }
+
+  at::Tensor direct_unpool(const at::Tensor& x) const {
+    auto out = all(&AxisOptions::out);
+    if (rank_ == 3) {
+      return at::max_unpool3d(x, read_indices_, out, all(&AxisOptions::stride), all(&AxisOptions::begin));
+    }
+    if (rank_ == 2) return at::max_unpool2d(x, read_indices_, out);
+    out.push_back(1);  // torch's 1-D function does the same
+    return at::max_unpool2d(x.unsqueeze(-1), read_indices_.unsqueeze(-1), out).squeeze(-1);
   }
 
   std::tuple<at::Tensor, at::Tensor> direct_max(const at::Tensor& x) const {
@@ -298,6 +329,7 @@ class TorchOracle {
   bool minimum_;
   at::Tensor x_;
   at::Tensor grad_y_;
+  at::Tensor read_indices_;
   std::vector<AxisOptions> axes_;
 };
 

@@ -25,6 +25,7 @@ struct Call {
   Dims y_sizes;
   GuardedTensor x_owner;
   GuardedTensor y_owner;
+  Dims indices_sizes;
   GuardedTensor indices_owner;
   ConstTensorView x;
   TensorView y;
@@ -37,22 +38,23 @@ struct Call {
         y_sizes(row.shape(x_sizes, arguments)),
         x_owner(dense(row, DType::f32, x_sizes)),
         y_owner(dense(row, DType::f32, y_sizes)),
-        indices_owner(dense(row, DType::i64, y_sizes)),
+        indices_sizes(row.reads_indices ? x_sizes : y_sizes),
+        indices_owner(dense(row, DType::i64, indices_sizes)),
         x(x_owner),
         y(y_owner),
         indices(indices_owner) {
     assign(x_owner, std::vector<double>(static_cast<std::size_t>(element_count(x_sizes)), 1.0));
     assign(y_owner, std::vector<double>(static_cast<std::size_t>(element_count(y_sizes)), 1.0));
-    assign(indices_owner, std::vector<double>(static_cast<std::size_t>(element_count(y_sizes)), 0.0));
+    assign(indices_owner, std::vector<double>(static_cast<std::size_t>(element_count(indices_sizes)), 0.0));
   }
 
-  void forward() const { op.forward(y, nullptr, x, arguments); }
+  void forward() const { op.forward(y, op.reads_indices ? &indices : nullptr, x, arguments); }
   void forward_with_indices() const { op.forward(y, &indices, x, arguments); }
   /// y is the gradient that is read, x the one that is written.
   void backward() const {
     const ConstTensorView record = indices;
     op.backward(TensorView(const_cast<void*>(x.data), x.dtype, x.sizes, x.strides), y,
-                op.records_indices ? &record : nullptr, arguments);
+                op.uses_indices() ? &record : nullptr, arguments);
   }
 
   std::string forward_name() const { return std::string("[").append(op.name).append("]"); }
@@ -61,7 +63,7 @@ struct Call {
  private:
   static OpArguments valid_arguments(const OpInfo& row) {
     OpArguments arguments;
-    if (row.parameters & kTakesWindow) arguments.kernel = 2;
+    if (row.parameters & (kTakesWindow | kTakesUnpool)) arguments.kernel = 2;
     if (row.parameters & kTakesOutputSize) arguments.output_size = 2;
     return arguments;
   }
@@ -82,7 +84,7 @@ INSTANTIATE_TEST_SUITE_P(Ops, Arguments, ::testing::ValuesIn(ops().begin(), ops(
 TEST_P(Arguments, ValidOnesAreTaken) {
   const Call call(GetParam());
   EXPECT_NO_THROW(call.forward());
-  if (GetParam().records_indices) {
+  if (GetParam().uses_indices()) {
     EXPECT_NO_THROW(call.forward_with_indices());
   }
   EXPECT_NO_THROW(call.backward());
@@ -243,16 +245,17 @@ TEST_P(Arguments, RefusedCallsWriteNothing) {
 
 TEST_P(Arguments, Indices) {
   const OpInfo& op = GetParam();
-  if (!op.records_indices) return;
+  if (!op.uses_indices()) return;
   Call wrong_dtype(op);
-  const GuardedTensor other(DType::f32, wrong_dtype.y_sizes, LayoutKind::kChannelsFirst, op.spatial_rank, 0);
+  const GuardedTensor other(DType::f32, wrong_dtype.indices_sizes, LayoutKind::kChannelsFirst,
+                            op.spatial_rank, 0);
   wrong_dtype.indices = other;
   expect_invalid([&] { wrong_dtype.forward_with_indices(); },
                  {wrong_dtype.forward_name().c_str(), "indices", "f32"});
   expect_invalid([&] { wrong_dtype.backward(); }, {wrong_dtype.backward_name().c_str(), "indices", "f32"});
 
   Call wrong_sizes(op);
-  Dims sizes = wrong_sizes.y_sizes;
+  Dims sizes = wrong_sizes.indices_sizes;
   ++sizes[0];
   const GuardedTensor larger(DType::i64, sizes, LayoutKind::kChannelsFirst, op.spatial_rank, 0);
   wrong_sizes.indices = larger;
@@ -270,7 +273,9 @@ TEST_P(Arguments, Indices) {
 
   Call over_x(op);
   over_x.x.data = over_x.indices.data;
-  expect_invalid([&] { over_x.forward_with_indices(); }, {"indices", "x", "memory"});
+  if (op.records_indices) {
+    expect_invalid([&] { over_x.forward_with_indices(); }, {"indices", "x", "memory"});
+  }
   expect_invalid([&] { over_x.backward(); }, {"grad_x", "indices", "memory"});
 }
 
@@ -278,9 +283,9 @@ TEST_P(Arguments, SlicesOfOneBufferAreNoOverlap) {
   // x and y are channels of one channels-last buffer: their ranges of addresses intersect, no byte does.
   Call call(GetParam());
   const int rank = call.x_sizes.size();
-  std::vector<float> buffer(static_cast<std::size_t>(element_count(call.x_sizes)) * 4, 1.0F);
-  Dims sizes = call.x_sizes;
+  Dims sizes = element_count(call.x_sizes) < element_count(call.y_sizes) ? call.y_sizes : call.x_sizes;
   sizes[1] = 6;
+  std::vector<float> buffer(static_cast<std::size_t>(element_count(sizes)), 1.0F);
   const Dims strides = dense_strides(sizes, Layout::kChannelsLast);
   ASSERT_EQ(strides.size(), rank);
   call.x = ConstTensorView(buffer.data(), call.x_sizes, strides);

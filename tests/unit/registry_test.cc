@@ -10,6 +10,7 @@
 
 #include "cenote/adaptive.h"
 #include "cenote/global.h"
+#include "cenote/unpool.h"
 #include "cenote/window.h"
 #include "support/errors.h"
 #include "support/tensors.h"
@@ -29,6 +30,30 @@ Pool bind(Tensor (*function)(const ConstTensorView&, const Options&), const Opti
   return [=](const ConstTensorView& x) { return function(x, options); };
 }
 
+using Unpool = Tensor (*)(const ConstTensorView&, const ConstTensorView&, const MaxUnpoolOptions&);
+
+/// Different positions from the end of a plane of `positions` elements backwards.
+GuardedTensor indices_for(const Dims& x_sizes, std::int64_t positions) {
+  const std::int64_t sources = element_count(x_sizes) / (x_sizes[0] * x_sizes[1]);
+  std::vector<double> values = iota(element_count(x_sizes));
+  for (double& value : values) {
+    value = static_cast<double>(positions - 1 - static_cast<std::int64_t>(value) % sources);
+  }
+  return {DType::i64, x_sizes, values};
+}
+
+std::int64_t plane_of(const Dims& sizes) { return element_count(sizes) / (sizes[0] * sizes[1]); }
+
+Pool bind(Unpool function, const MaxUnpoolOptions& options) {
+  return [=](const ConstTensorView& x) {
+    const int rank = x.sizes.size() - 2;
+    const Dims y_sizes = rank == 1   ? max_unpool1d_shape(x.sizes, options)
+                         : rank == 2 ? max_unpool2d_shape(x.sizes, options)
+                                     : max_unpool3d_shape(x.sizes, options);
+    return function(x, indices_for(x.sizes, plane_of(y_sizes)), options);
+  };
+}
+
 /// The public function of every op, with the options of `arguments_of`.
 std::map<std::string, Pool> public_functions() {
   const MaxPoolOptions max{.kernel = 3, .stride = 2, .padding = 1, .padding_end = 0, .ceil_mode = true};
@@ -40,6 +65,7 @@ std::map<std::string, Pool> public_functions() {
                            .count_include_pad = false,
                            .divisor_override = 5};
   const AdaptivePoolOptions adaptive{.output_size = 3};
+  const MaxUnpoolOptions unpool{.kernel = 3, .stride = 2, .padding = 1};
   return {
       {"max_pool1d", bind(max_pool1d, max)},
       {"max_pool2d", bind(max_pool2d, max)},
@@ -65,6 +91,9 @@ std::map<std::string, Pool> public_functions() {
       {"global_avg_pool1d", global_avg_pool1d},
       {"global_avg_pool2d", global_avg_pool2d},
       {"global_avg_pool3d", global_avg_pool3d},
+      {"max_unpool1d", bind(max_unpool1d, unpool)},
+      {"max_unpool2d", bind(max_unpool2d, unpool)},
+      {"max_unpool3d", bind(max_unpool3d, unpool)},
   };
 }
 
@@ -105,6 +134,14 @@ TEST(Registry, RowsAreCompleteAndConsistent) {
     EXPECT_EQ(find_op(name), &op);
     EXPECT_FALSE(op.summary.empty());
     EXPECT_EQ(name.substr(name.size() - 2), std::to_string(op.spatial_rank) + "d");
+    EXPECT_EQ(op.reads_indices, op.family == "unpool");
+    if (op.reads_indices) {
+      EXPECT_EQ(name, "max_unpool" + std::to_string(op.spatial_rank) + "d");
+      EXPECT_EQ(op.parameters, kTakesUnpool);
+      EXPECT_TRUE(op.uses_indices() && !op.records_indices && op.tap_dtype == nullptr);
+      EXPECT_TRUE(op.shape != nullptr && op.forward != nullptr && op.backward != nullptr);
+      continue;
+    }
     const std::string prefix = op.family == "window" ? "" : std::string(op.family) + "_";
     const std::string suffix = "_pool" + std::to_string(op.spatial_rank) + "d";
     ASSERT_TRUE(name.starts_with(prefix) && name.ends_with(suffix));
@@ -112,6 +149,7 @@ TEST(Registry, RowsAreCompleteAndConsistent) {
     const bool picks = kind == "max" || kind == "min";
     EXPECT_TRUE(picks || kind == "avg" || kind == "sum") << kind;
     EXPECT_EQ(op.records_indices, picks);
+    EXPECT_EQ(op.uses_indices(), picks);
     EXPECT_EQ(op.tap_dtype != nullptr, picks);
     ASSERT_TRUE(op.shape != nullptr && op.forward != nullptr && op.backward != nullptr);
     const std::map<std::string, std::uint32_t> parameters = {
@@ -139,8 +177,10 @@ TEST(Registry, ForwardIsThePublicFunction) {
     const Tensor expected = functions.at(std::string(op.name))(x);
     EXPECT_EQ(op.shape(sizes, arguments_of(op)), expected.sizes());
     const Tensor y(DType::f64, expected.sizes());
-    op.forward(y, nullptr, x, arguments_of(op));
+    const GuardedTensor indices = indices_for(sizes, plane_of(expected.sizes()));
+    op.forward(y, op.reads_indices ? &indices.view() : nullptr, x, arguments_of(op));
     EXPECT_EQ(values_of(y), values_of(expected));
+    EXPECT_NE(values_of(y), std::vector<double>(values_of(y).size(), 0.0));
   }
 }
 
@@ -162,6 +202,15 @@ TEST(Registry, BackwardUsesTheRecord) {
     for (const double value : values_of(y)) expected[static_cast<std::size_t>(value)] += value;
     EXPECT_EQ(values_of(grad_x), expected);
   }
+}
+
+TEST(Registry, UnpoolingNeedsIndices) {
+  const GuardedTensor x(DType::f32, Dims{1, 1, 2}, {1, 2});
+  const GuardedTensor y(DType::f32, Dims{1, 1, 4}, iota(4));
+  const OpArguments arguments{.kernel = 2};
+  const OpInfo& op = *find_op("max_unpool1d");
+  expect_invalid([&] { op.forward(y.view(), nullptr, x.view(), arguments); }, {"indices must not be null"});
+  expect_invalid([&] { op.backward(x.view(), y.view(), nullptr, arguments); }, {"indices must not be null"});
 }
 
 TEST(Registry, BackwardOfMaxNeedsIndices) {

@@ -1,10 +1,10 @@
 // Pooling modules for torch's C++ front end, on cenote's ops:
 //
 //   cenote::nn::MaxPool{1,2,3}d, AvgPool{1,2,3}d, AdaptiveMaxPool{1,2,3}d, AdaptiveAvgPool{1,2,3}d,
-//   cenote::nn::GlobalMaxPool{1,2,3}d, GlobalAvgPool{1,2,3}d
+//   cenote::nn::GlobalMaxPool{1,2,3}d, GlobalAvgPool{1,2,3}d, MaxUnpool{1,2,3}d
 //
-// The first four take torch's own option structs (torch::nn::MaxPool2dOptions and so on), so that a
-// network changes by its namespace only; the global ones take nothing. Input is [N, C, spatial...] or
+// All but the global ones, which take nothing, take torch's own option structs (torch::nn::MaxPool2dOptions
+// and so on), so that a network changes by its namespace only. Input is [N, C, spatial...] or
 // [C, spatial...] on the CPU; the layout of the input is kept. Gradients are recorded.
 #pragma once
 
@@ -13,8 +13,11 @@
 #include <torch/nn/pimpl.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <ostream>
 #include <tuple>
+#include <vector>
 
 #include "cenote/export.h"
 
@@ -114,6 +117,24 @@ class CENOTE_EXPORT GlobalAvgPoolImpl : public torch::nn::Cloneable<GlobalAvgPoo
   void pretty_print(std::ostream& stream) const override;
 };
 
+/// The partial inverse of MaxPool, with the indices of its forward_with_indices.
+template <std::size_t Rank>
+class CENOTE_EXPORT MaxUnpoolImpl : public torch::nn::Cloneable<MaxUnpoolImpl<Rank>> {
+ public:
+  using Options = torch::nn::MaxUnpoolOptions<Rank>;
+
+  MaxUnpoolImpl(torch::ExpandingArray<Rank> kernel_size) : MaxUnpoolImpl(Options(kernel_size)) {}  // NOLINT
+  explicit MaxUnpoolImpl(const Options& unpool_options) : options(unpool_options) {}
+
+  /// `output_size`: the spatial sizes, or all sizes of a batched result.
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& indices,
+                     const std::optional<std::vector<std::int64_t>>& output_size = std::nullopt);
+  void reset() override {}
+  void pretty_print(std::ostream& stream) const override;
+
+  Options options;
+};
+
 using MaxPool1dImpl = MaxPoolImpl<1>;
 using MaxPool2dImpl = MaxPoolImpl<2>;
 using MaxPool3dImpl = MaxPoolImpl<3>;
@@ -132,6 +153,9 @@ using GlobalMaxPool3dImpl = GlobalMaxPoolImpl<3>;
 using GlobalAvgPool1dImpl = GlobalAvgPoolImpl<1>;
 using GlobalAvgPool2dImpl = GlobalAvgPoolImpl<2>;
 using GlobalAvgPool3dImpl = GlobalAvgPoolImpl<3>;
+using MaxUnpool1dImpl = MaxUnpoolImpl<1>;
+using MaxUnpool2dImpl = MaxUnpoolImpl<2>;
+using MaxUnpool3dImpl = MaxUnpoolImpl<3>;
 
 TORCH_MODULE(MaxPool1d);
 TORCH_MODULE(MaxPool2d);
@@ -151,5 +175,8 @@ TORCH_MODULE(GlobalMaxPool3d);
 TORCH_MODULE(GlobalAvgPool1d);
 TORCH_MODULE(GlobalAvgPool2d);
 TORCH_MODULE(GlobalAvgPool3d);
+TORCH_MODULE(MaxUnpool1d);
+TORCH_MODULE(MaxUnpool2d);
+TORCH_MODULE(MaxUnpool3d);
 
 }  // namespace cenote::nn

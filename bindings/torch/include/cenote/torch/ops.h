@@ -2,11 +2,11 @@
 // recorded, and meta tensors give shapes without data. Python reaches the same
 // ops as torch.ops.cenote.NAME after torch.ops.load_library.
 //
-// Names, options, dtypes and semantics are those of cenote/window.h, adaptive.h and global.h. Tensors are on
-// the CPU, with or without a batch dimension, of any strides; the result has the layout of x. Errors arrive
-// as c10::ValueError with the text of cenote::Error. Backward and double backward are provided. For the
-// backward a max op saves one compact tap number (u8 or u16) per output, and neither x nor 64-bit indices;
-// without a gradient to record nothing is computed beside the values.
+// Names, options, dtypes and semantics are those of cenote/window.h, adaptive.h, global.h and unpool.h.
+// Tensors are on the CPU, with or without a batch dimension, of any strides; the result has the layout of x.
+// Errors arrive as c10::ValueError with the text of cenote::Error. Backward and double backward are provided.
+// For the backward a max op saves one compact tap number (u8 or u16) per output, and neither x nor 64-bit
+// indices; without a gradient to record nothing is computed beside the values.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,6 +17,7 @@
 #include "cenote/adaptive.h"
 #include "cenote/export.h"
 #include "cenote/registry.h"
+#include "cenote/unpool.h"
 #include "cenote/window.h"
 
 namespace cenote::torch_ops {
@@ -81,18 +82,32 @@ CENOTE_EXPORT at::Tensor global_avg_pool1d(const at::Tensor& x);
 CENOTE_EXPORT at::Tensor global_avg_pool2d(const at::Tensor& x);
 CENOTE_EXPORT at::Tensor global_avg_pool3d(const at::Tensor& x);
 
+// ---- unpool -------------------------------------------------------------------------------------
+// `indices` are i64, as max_pool2d_with_indices and torch give them. The derivative of the backward adds up
+// where several indices name one position.
+
+CENOTE_EXPORT at::Tensor max_unpool1d(const at::Tensor& x, const at::Tensor& indices,
+                                      const MaxUnpoolOptions& options);
+CENOTE_EXPORT at::Tensor max_unpool2d(const at::Tensor& x, const at::Tensor& indices,
+                                      const MaxUnpoolOptions& options);
+CENOTE_EXPORT at::Tensor max_unpool3d(const at::Tensor& x, const at::Tensor& indices,
+                                      const MaxUnpoolOptions& options);
+
 // ---- any op of the registry ---------------------------------------------------------------------
-// `op` is a row of cenote::ops(). The forms with a record want a row with records_indices.
+// `op` is a row of cenote::ops(). The forms with a record want a row with records_indices, unpool one with
+// reads_indices, pool one without.
 
 CENOTE_EXPORT at::Tensor pool(const OpInfo& op, const at::Tensor& x, const OpArguments& arguments = {});
+CENOTE_EXPORT at::Tensor unpool(const OpInfo& op, const at::Tensor& x, const at::Tensor& indices,
+                                const OpArguments& arguments = {});
 /// The record is PyTorch's i64 index.
 CENOTE_EXPORT ValuesAndIndices pool_with_indices(const OpInfo& op, const at::Tensor& x,
                                                  const OpArguments& arguments = {});
 /// The record is the compact one of OpInfo::tap_dtype.
 CENOTE_EXPORT ValuesAndIndices pool_with_taps(const OpInfo& op, const at::Tensor& x,
                                               const OpArguments& arguments = {});
-/// The gradient with respect to x, in the layout of grad_y. `record` is of either kind, and undefined for
-/// an op without one.
+/// The gradient with respect to x, in the layout of grad_y. `record` is of either kind, the indices of an
+/// unpooling, and undefined for an op without one.
 CENOTE_EXPORT at::Tensor pool_backward(const OpInfo& op, const at::Tensor& grad_y, const at::Tensor& record,
                                        const Dims& x_sizes, const OpArguments& arguments = {});
 
