@@ -324,7 +324,8 @@ TEST(OnnxOps, WhatIsNotComputedSaysWhy) {
   expect_reason(run(one_node("Identity", 11)), Outcome::kUnsupported, "no pooling operator");
   expect_reason(run(one_node("GlobalMaxPool", 23)), Outcome::kUnsupported, "opset 23");
   expect_reason(run(one_node("GlobalMaxPool", -4)), Outcome::kUnsupported, "opset -4");
-  expect_reason(run(one_node("MaxUnpool", 8)), Outcome::kUnsupported, "MaxUnpool");
+  expect_reason(run(one_node("MaxRoiPool", 11)), Outcome::kUnsupported, "MaxRoiPool");
+  expect_reason(run(one_node("MaxUnpool", 8)), Outcome::kFail, "does not exist in opset 8");
   auto foreign = one_node("GlobalMaxPool", 11);
   foreign.mutable_graph()->mutable_node(0)->set_domain("com.example");
   expect_reason(run(foreign), Outcome::kUnsupported, "'com.example'");
