@@ -23,13 +23,14 @@ std::vector<NamedBackend> build_list() {
   const std::vector<cpu::Target> targets = cpu::supported_targets();
   for (const cpu::Target& target : targets) {
     cpu::choose_target(target);
-    list.push_back(
-        {target.name, {cpu::window(), cpu::adaptive(), cpu::global(), cpu::unpool(), cpu::convert(), false}});
+    list.push_back({target.name,
+                    {cpu::window(), cpu::adaptive(), cpu::global(), cpu::unpool(), cpu::smooth(),
+                     cpu::convert(), false}});
   }
   cpu::choose_target(targets.front());
   list.push_back({"reference",
                   {reference::window, reference::adaptive, reference::global, reference::unpool,
-                   reference::convert, true}});
+                   reference::smooth, reference::convert, true}});
   return list;
 }
 

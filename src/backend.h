@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "cenote/window.h"
 #include "core/tensor5.h"
@@ -57,6 +58,31 @@ struct UnpoolBackend {
                                               const ConstTensor5& indices);
 };
 
+/// Kinds of pooling whose gradient depends on the elements.
+enum class SmoothKind : std::uint8_t {
+  kLp,            // (sum |x|^p)^(1/p); p = inf: max |x|
+  kLogSumExp,     // (1 / r) log mean exp(r x)
+  kSoft,          // sum w x / sum w, w = exp(t x)
+  kGem,           // (mean max(x, floor)^p)^(1/p)
+  kGemParameter,  // the derivative of GeM with respect to p; has no gradient itself
+  kStd,           // sqrt(mean (x - mean)^2)
+  kAvgMax,        // (mean + maximum) / 2
+};
+
+struct SmoothRule {
+  SmoothKind kind;
+  std::span<const double> parameters;  // p, r or t: one, or one per channel
+  double floor = 0;                    // of GeM
+};
+
+/// `window` is null for adaptive windows, which follow from the sizes; global ones are adaptive with one
+/// output.
+struct SmoothBackend {
+  void (*forward)(const SmoothRule& rule, const Tensor5& y, const ConstTensor5& x, const WindowAxes* window);
+  void (*backward)(const SmoothRule& rule, const Tensor5& grad_x, const ConstTensor5& grad_y,
+                   const ConstTensor5& x, const WindowAxes* window);
+};
+
 /// From one pooled dtype to another, one of them f32 or f64, rounding as pooling does: to nearest for
 /// floating types, towards zero and to the ends of the range for integers. `reverse` reverses the order: -x.
 /// The reference also takes a dtype to itself, integers by their complement.
@@ -69,6 +95,7 @@ struct Backend {
   AdaptiveBackend adaptive;
   GlobalBackend global;
   UnpoolBackend unpool;
+  SmoothBackend smooth;
   ConvertBackend convert;
   bool any_dtype;  // else the families take f32 and f64 alone
 };
@@ -83,6 +110,7 @@ extern const WindowBackend window;
 extern const AdaptiveBackend adaptive;
 extern const GlobalBackend global;
 extern const UnpoolBackend unpool;
+extern const SmoothBackend smooth;
 extern const ConvertBackend convert;
 }  // namespace reference
 
@@ -92,6 +120,7 @@ const WindowBackend& window();
 const AdaptiveBackend& adaptive();
 const GlobalBackend& global();
 const UnpoolBackend& unpool();
+const SmoothBackend& smooth();
 const ConvertBackend& convert();
 }  // namespace cpu
 

@@ -1,4 +1,4 @@
-// Adaptive pooling as torch operators. torch's None in output_size (keep the size of that axis) is -1 here,
+// Adaptive pooling on torch's tensors. torch's None in output_size (keep the size of that axis) is -1 here,
 // since a schema has no list of optional numbers.
 #include "cenote/adaptive.h"
 
@@ -10,28 +10,20 @@ namespace cenote::torch_ops {
 
 namespace {
 
-std::string positional(const std::string& rank) { return ", int[" + rank + "] output_size"; }
-std::string keyword(const std::string& /*rank*/) { return {}; }
-
-void pack(Stack& stack, const OpArguments& arguments) {
-  stack.emplace_back(to_array_ref(arguments.output_size));
-}
-
-OpArguments unpack(std::span<const c10::IValue> values) {
-  OpArguments arguments;
-  arguments.output_size = to_dims(values[0].toDimVector());
-  return arguments;
-}
-
 OpArguments to_arguments(const AdaptivePoolOptions& options) {
   OpArguments arguments;
   arguments.output_size = options.output_size;
   return arguments;
 }
 
-}  // namespace
+OpArguments to_arguments(const AdaptiveLpPoolOptions& options) {
+  OpArguments arguments;
+  arguments.output_size = options.output_size;
+  arguments.norm_type = options.norm_type;
+  return arguments;
+}
 
-constinit const Signature kOutputSizeSignature{1, positional, keyword, pack, unpack};
+}  // namespace
 
 at::Tensor adaptive_max_pool1d(const at::Tensor& x, const AdaptivePoolOptions& options) {
   return pool(op_named("adaptive_max_pool1d"), x, to_arguments(options));
@@ -61,6 +53,16 @@ at::Tensor adaptive_avg_pool2d(const at::Tensor& x, const AdaptivePoolOptions& o
 }
 at::Tensor adaptive_avg_pool3d(const at::Tensor& x, const AdaptivePoolOptions& options) {
   return pool(op_named("adaptive_avg_pool3d"), x, to_arguments(options));
+}
+
+at::Tensor adaptive_lp_pool1d(const at::Tensor& x, const AdaptiveLpPoolOptions& options) {
+  return pool(op_named("adaptive_lp_pool1d"), x, to_arguments(options));
+}
+at::Tensor adaptive_lp_pool2d(const at::Tensor& x, const AdaptiveLpPoolOptions& options) {
+  return pool(op_named("adaptive_lp_pool2d"), x, to_arguments(options));
+}
+at::Tensor adaptive_lp_pool3d(const at::Tensor& x, const AdaptiveLpPoolOptions& options) {
+  return pool(op_named("adaptive_lp_pool3d"), x, to_arguments(options));
 }
 
 }  // namespace cenote::torch_ops

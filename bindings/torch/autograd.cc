@@ -62,6 +62,7 @@ class Pool : public torch::autograd::Function<Pool> {
     context->saved_data["channels_last"] = is_channels_last(x, op.spatial_rank);
     if (op.records_indices) context->save_for_backward({stack[1].toTensor()});
     if (op.reads_indices) context->save_for_backward({call.inputs[1].toTensor()});
+    if (op.gradient_reads_x) context->save_for_backward({x});
     if (call.form == Form::kForward) return {stack[0].toTensor()};
     context->mark_non_differentiable({stack[1].toTensor()});
     return {stack[0].toTensor(), stack[1].toTensor()};
@@ -70,7 +71,7 @@ class Pool : public torch::autograd::Function<Pool> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const OpInfo& op = kept_op(context);
     Stack stack{gradients[0]};
-    if (op.uses_indices()) stack.emplace_back(context->get_saved_variables()[0]);
+    if (keeps_tensor(op)) stack.emplace_back(context->get_saved_variables()[0]);
     stack.push_back(context->saved_data["input_size"]);
     append(stack, kept_arguments(context->saved_data["arguments"]));
     stack.push_back(context->saved_data["channels_last"]);
@@ -78,17 +79,19 @@ class Pool : public torch::autograd::Function<Pool> {
   }
 };
 
-/// grad_x = op_backward(grad_y), differentiable with respect to grad_y.
+/// grad_x = op_backward(grad_y), differentiable with respect to grad_y, unless the gradient depends on x.
 class PoolBackward : public torch::autograd::Function<PoolBackward> {
  public:
-  static variable_list forward(AutogradContext* context, const at::Tensor& /*grad_y*/, const Call& call) {
+  /// `kept` is on the graph so that a gradient through x cannot be lost.
+  static variable_list forward(AutogradContext* context, const at::Tensor& /*grad_y*/,
+                               const at::Tensor& /*kept*/, const Call& call) {
     const OpInfo& op = call.op;
     Stack stack(call.inputs.begin(), call.inputs.end());
     operator_of(op, Form::kBackward).redispatchBoxed(call.below_autograd, &stack);
 
     const std::size_t first = leading_inputs(op, Form::kBackward);
     context->saved_data["op"] = std::string(op.name);
-    context->saved_data["arguments"] = keep_arguments(call.inputs.subspan(first, signature_of(op).count));
+    context->saved_data["arguments"] = keep_arguments(call.inputs.subspan(first, signature_of(op).count()));
     if (op.uses_indices()) context->save_for_backward({call.inputs[1].toTensor()});
     return {stack[0].toTensor()};
   }
@@ -96,18 +99,21 @@ class PoolBackward : public torch::autograd::Function<PoolBackward> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const OpInfo& op = kept_op(context);
     const auto arguments = kept_arguments(context->saved_data["arguments"]);
+    TORCH_CHECK_NOT_IMPLEMENTED(!op.gradient_reads_x, "[", op.name,
+                                "] has no double backward: its gradient depends on the input");
     if (op.records_indices) {
       const at::Tensor record = context->get_saved_variables()[0];
-      return {gather_at_record(op, gradients[0], record, signature_of(op).unpack(arguments)), at::Tensor()};
+      return {gather_at_record(op, gradients[0], record, signature_of(op).unpack(arguments)), at::Tensor(),
+              at::Tensor()};
     }
     if (op.reads_indices) {
       const at::Tensor indices = context->get_saved_variables()[0];
-      return {scatter_at_indices(op, gradients[0], indices, signature_of(op).unpack(arguments)),
+      return {scatter_at_indices(op, gradients[0], indices, signature_of(op).unpack(arguments)), at::Tensor(),
               at::Tensor()};
     }
     Stack stack{gradients[0]};
     append(stack, arguments);
-    return {call_one(op, Form::kForward, stack), at::Tensor()};
+    return {call_one(op, Form::kForward, stack), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -124,14 +130,16 @@ void AutogradKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKe
   const std::size_t count = self.schema().arguments().size();
   const std::size_t first = stack->size() - count;
   const at::Tensor differentiable = (*stack)[first].toTensor();
-  if (!wants_gradient(differentiable)) {
+  const bool backward = form_ == Form::kBackward;
+  const at::Tensor kept = backward && keeps_tensor(op_) ? (*stack)[first + 1].toTensor() : at::Tensor();
+  const bool through_kept = op_.gradient_reads_x && kept.defined() && wants_gradient(kept);
+  if (!wants_gradient(differentiable) && !through_kept) {
     self.redispatchBoxed(below, stack);
     return;
   }
   const variable_list outputs = translate_errors([&] {
     const Call call{op_, form_, below, {stack->data() + first, count}};
-    return form_ == Form::kBackward ? PoolBackward::apply(differentiable, call)
-                                    : Pool::apply(differentiable, call);
+    return backward ? PoolBackward::apply(differentiable, kept, call) : Pool::apply(differentiable, call);
   });
   torch::jit::drop(*stack, count);
   for (const at::Tensor& output : outputs) stack->emplace_back(output);

@@ -1,4 +1,4 @@
-// Global pooling as torch operators: the input is the only argument.
+// Global pooling on torch's tensors.
 #include "cenote/global.h"
 
 #include "cenote/torch/ops.h"
@@ -8,13 +8,29 @@ namespace cenote::torch_ops {
 
 namespace {
 
-std::string no_text(const std::string& /*rank*/) { return {}; }
-void pack_nothing(Stack& /*stack*/, const OpArguments& /*arguments*/) {}
-OpArguments unpack_nothing(std::span<const c10::IValue> /*values*/) { return {}; }
+OpArguments to_arguments(const GlobalLpPoolOptions& options) {
+  OpArguments arguments;
+  arguments.norm_type = options.norm_type;
+  return arguments;
+}
+
+OpArguments to_arguments(const GlobalLsePoolOptions& options) {
+  OpArguments arguments;
+  arguments.sharpness = options.sharpness;
+  return arguments;
+}
+
+OpArguments to_arguments(const GlobalGemPoolOptions& options) {
+  OpArguments arguments;
+  arguments.p = options.p;
+  arguments.eps = options.eps;
+  return arguments;
+}
+
+OpArguments to_arguments(const GlobalStdPoolOptions& /*options*/) { return {}; }
+OpArguments to_arguments(const GlobalAvgMaxPoolOptions& /*options*/) { return {}; }
 
 }  // namespace
-
-constinit const Signature kEmptySignature{0, no_text, no_text, pack_nothing, unpack_nothing};
 
 at::Tensor global_max_pool1d(const at::Tensor& x) { return pool(op_named("global_max_pool1d"), x); }
 at::Tensor global_max_pool2d(const at::Tensor& x) { return pool(op_named("global_max_pool2d"), x); }
@@ -33,5 +49,65 @@ ValuesAndIndices global_max_pool3d_with_indices(const at::Tensor& x) {
 at::Tensor global_avg_pool1d(const at::Tensor& x) { return pool(op_named("global_avg_pool1d"), x); }
 at::Tensor global_avg_pool2d(const at::Tensor& x) { return pool(op_named("global_avg_pool2d"), x); }
 at::Tensor global_avg_pool3d(const at::Tensor& x) { return pool(op_named("global_avg_pool3d"), x); }
+
+at::Tensor global_lp_pool1d(const at::Tensor& x, const GlobalLpPoolOptions& options) {
+  return pool(op_named("global_lp_pool1d"), x, to_arguments(options));
+}
+at::Tensor global_lp_pool2d(const at::Tensor& x, const GlobalLpPoolOptions& options) {
+  return pool(op_named("global_lp_pool2d"), x, to_arguments(options));
+}
+at::Tensor global_lp_pool3d(const at::Tensor& x, const GlobalLpPoolOptions& options) {
+  return pool(op_named("global_lp_pool3d"), x, to_arguments(options));
+}
+
+at::Tensor global_lse_pool1d(const at::Tensor& x, const GlobalLsePoolOptions& options) {
+  return pool(op_named("global_lse_pool1d"), x, to_arguments(options));
+}
+at::Tensor global_lse_pool2d(const at::Tensor& x, const GlobalLsePoolOptions& options) {
+  return pool(op_named("global_lse_pool2d"), x, to_arguments(options));
+}
+at::Tensor global_lse_pool3d(const at::Tensor& x, const GlobalLsePoolOptions& options) {
+  return pool(op_named("global_lse_pool3d"), x, to_arguments(options));
+}
+
+at::Tensor global_gem_pool1d(const at::Tensor& x, const GlobalGemPoolOptions& options) {
+  return pool(op_named("global_gem_pool1d"), x, to_arguments(options));
+}
+at::Tensor global_gem_pool2d(const at::Tensor& x, const GlobalGemPoolOptions& options) {
+  return pool(op_named("global_gem_pool2d"), x, to_arguments(options));
+}
+at::Tensor global_gem_pool3d(const at::Tensor& x, const GlobalGemPoolOptions& options) {
+  return pool(op_named("global_gem_pool3d"), x, to_arguments(options));
+}
+
+at::Tensor global_std_pool1d(const at::Tensor& x, const GlobalStdPoolOptions& options) {
+  return pool(op_named("global_std_pool1d"), x, to_arguments(options));
+}
+at::Tensor global_std_pool2d(const at::Tensor& x, const GlobalStdPoolOptions& options) {
+  return pool(op_named("global_std_pool2d"), x, to_arguments(options));
+}
+at::Tensor global_std_pool3d(const at::Tensor& x, const GlobalStdPoolOptions& options) {
+  return pool(op_named("global_std_pool3d"), x, to_arguments(options));
+}
+
+at::Tensor global_avgmax_pool1d(const at::Tensor& x, const GlobalAvgMaxPoolOptions& options) {
+  return pool(op_named("global_avgmax_pool1d"), x, to_arguments(options));
+}
+at::Tensor global_avgmax_pool2d(const at::Tensor& x, const GlobalAvgMaxPoolOptions& options) {
+  return pool(op_named("global_avgmax_pool2d"), x, to_arguments(options));
+}
+at::Tensor global_avgmax_pool3d(const at::Tensor& x, const GlobalAvgMaxPoolOptions& options) {
+  return pool(op_named("global_avgmax_pool3d"), x, to_arguments(options));
+}
+
+at::Tensor global_catavgmax_pool1d(const at::Tensor& x, const GlobalAvgMaxPoolOptions& options) {
+  return pool(op_named("global_catavgmax_pool1d"), x, to_arguments(options));
+}
+at::Tensor global_catavgmax_pool2d(const at::Tensor& x, const GlobalAvgMaxPoolOptions& options) {
+  return pool(op_named("global_catavgmax_pool2d"), x, to_arguments(options));
+}
+at::Tensor global_catavgmax_pool3d(const at::Tensor& x, const GlobalAvgMaxPoolOptions& options) {
+  return pool(op_named("global_catavgmax_pool3d"), x, to_arguments(options));
+}
 
 }  // namespace cenote::torch_ops

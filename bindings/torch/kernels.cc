@@ -60,7 +60,7 @@ std::vector<at::Tensor> run_forward(const OpInfo& op, Form form, const at::Tenso
 
 struct BackwardCall {
   at::Tensor grad_y;
-  at::Tensor record;  // undefined for ops without one
+  at::Tensor kept;  // the indices or x, where the op keeps them
   Dims x_sizes;
   OpArguments arguments;
   std::optional<bool> channels_last;
@@ -70,10 +70,10 @@ BackwardCall unpack_backward(const OpInfo& op, const Stack& stack, std::size_t f
   const Signature& signature = signature_of(op);
   BackwardCall call;
   call.grad_y = stack[first++].toTensor();
-  if (op.uses_indices()) call.record = stack[first++].toTensor();
+  if (keeps_tensor(op)) call.kept = stack[first++].toTensor();
   call.x_sizes = to_dims(stack[first++].toDimVector());
-  call.arguments = signature.unpack({stack.data() + first, signature.count});
-  call.channels_last = stack[first + signature.count].toOptional<bool>();
+  call.arguments = signature.unpack({stack.data() + first, signature.count()});
+  call.channels_last = stack[first + signature.count()].toOptional<bool>();
   return call;
 }
 
@@ -90,8 +90,12 @@ at::Tensor run_backward(const OpInfo& op, const BackwardCall& call) {
   const Dims y_sizes = op.shape(call.x_sizes, call.arguments);
   check_sizes(op, "grad_output", call.grad_y, y_sizes);
   if (op.uses_indices()) {
-    TORCH_CHECK_VALUE(call.record.defined(), "[", op.name, "_backward] indices must be given");
-    check_sizes(op, "indices", call.record, op.reads_indices ? call.x_sizes : y_sizes);
+    TORCH_CHECK_VALUE(call.kept.defined(), "[", op.name, "_backward] indices must be given");
+    check_sizes(op, "indices", call.kept, op.reads_indices ? call.x_sizes : y_sizes);
+  }
+  if (op.gradient_reads_x) {
+    TORCH_CHECK_VALUE(call.kept.defined(), "[", op.name, "_backward] input must be given");
+    check_sizes(op, "input", call.kept, call.x_sizes);
   }
   const bool channels_last = call.channels_last.value_or(is_channels_last(call.grad_y, op.spatial_rank));
   const at::Tensor grad_x =
@@ -99,9 +103,9 @@ at::Tensor run_backward(const OpInfo& op, const BackwardCall& call) {
   if (grad_x.is_meta()) return grad_x;
   const TensorView to = mutable_view(grad_x, op, "grad_input");
   const ConstTensorView from = const_view(call.grad_y, op, "grad_output");
-  if (op.uses_indices()) {
-    const ConstTensorView record = const_view(call.record, op, "indices");
-    op.backward(to, from, &record, call.arguments);
+  if (keeps_tensor(op)) {
+    const ConstTensorView kept = const_view(call.kept, op, op.uses_indices() ? "indices" : "input");
+    op.backward(to, from, &kept, call.arguments);
   } else {
     op.backward(to, from, nullptr, call.arguments);
   }

@@ -59,29 +59,22 @@ std::vector<Form> forms_of(const OpInfo& op) {
   return {Form::kForward, Form::kBackward};
 }
 
-const Signature& signature_of(const OpInfo& op) {
-  if (op.parameters & kTakesUnpool) return kUnpoolSignatures[static_cast<std::size_t>(op.spatial_rank - 1)];
-  if (op.parameters & kTakesDivisor) return kWindowAvgSignature;
-  if (op.parameters & kTakesWindow) return kWindowMaxSignature;
-  if (op.parameters & kTakesOutputSize) return kOutputSizeSignature;
-  return kEmptySignature;
-}
-
 std::string operator_name(const OpInfo& op, Form form) { return "cenote::" + bare_name(op, form); }
 
 std::string schema_of(const OpInfo& op, Form form) {
   const Signature& signature = signature_of(op);
-  const std::string rank = std::to_string(op.spatial_rank);
   const bool backward = form == Form::kBackward;
   std::string text = bare_name(op, form) + "(";
   if (backward) {
-    text += op.uses_indices() ? "Tensor grad_output, Tensor indices, int[] input_size"
-                              : "Tensor grad_output, int[] input_size";
+    text += "Tensor grad_output";
+    if (op.uses_indices()) text += ", Tensor indices";
+    if (op.gradient_reads_x) text += ", Tensor input";
+    text += ", int[] input_size";
   } else {
     text += op.reads_indices ? "Tensor input, Tensor indices" : "Tensor input";
   }
-  text += signature.positional(rank);
-  const std::string keyword = signature.keyword(rank) + (backward ? ", bool? channels_last=None" : "");
+  text += signature.positional();
+  const std::string keyword = signature.keyword() + (backward ? ", bool? channels_last=None" : "");
   if (!keyword.empty()) text += ", *" + keyword;
   const bool pair = form == Form::kWithIndices || form == Form::kWithTaps;
   return text + (pair ? ") -> (Tensor, Tensor)" : ") -> Tensor");
@@ -123,7 +116,7 @@ ValuesAndIndices pool_with_taps(const OpInfo& op, const at::Tensor& x, const OpA
 at::Tensor pool_backward(const OpInfo& op, const at::Tensor& grad_y, const at::Tensor& record,
                          const Dims& x_sizes, const OpArguments& arguments) {
   Stack stack{grad_y};
-  if (op.uses_indices()) stack.emplace_back(record);
+  if (keeps_tensor(op)) stack.emplace_back(record);
   stack.emplace_back(to_array_ref(x_sizes));
   signature_of(op).pack(stack, arguments);
   stack.emplace_back();  // channels_last: as grad_y

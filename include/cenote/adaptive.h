@@ -20,6 +20,11 @@ struct AdaptivePoolOptions {
   Dims output_size;  // required, >= 0 or kKeepSize; 0 gives an empty tensor
 };
 
+struct AdaptiveLpPoolOptions {
+  Dims output_size;
+  double norm_type = 2;  // p > 0; infinity: max |x|
+};
+
 // ---- max ----------------------------------------------------------------------------------------
 
 /// u8, u16, or i64 when the largest window has too many taps for both.
@@ -104,5 +109,12 @@ CENOTE_EXPORT void adaptive_avg_pool2d_backward_into(const TensorView& grad_x, c
                                                      const AdaptivePoolOptions& options);
 CENOTE_EXPORT void adaptive_avg_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
                                                      const AdaptivePoolOptions& options);
+
+// ---- lp -----------------------------------------------------------------------------------------
+// y = (sum |x|^p)^(1/p), as lp_pool of window.h.
+
+CENOTE_SMOOTH_POOL(adaptive_lp_pool1d, AdaptiveLpPoolOptions);
+CENOTE_SMOOTH_POOL(adaptive_lp_pool2d, AdaptiveLpPoolOptions);
+CENOTE_SMOOTH_POOL(adaptive_lp_pool3d, AdaptiveLpPoolOptions);
 
 }  // namespace cenote

@@ -1,6 +1,9 @@
 // Global pooling: each channel is reduced over all its spatial positions, which stay as size 1.
 //
-//   global_avg_pool1d/2d/3d   GAP, the mean         global_max_pool1d/2d/3d   the maximum
+//   global_avg_pool1d/2d/3d      GAP, the mean         global_max_pool1d/2d/3d   the maximum
+//   global_lp_pool1d/2d/3d       (sum |x|^p)^(1/p)     global_gem_pool1d/2d/3d   (mean max(x, eps)^p)^(1/p)
+//   global_lse_pool1d/2d/3d      log-sum-exp           global_std_pool1d/2d/3d   sqrt(mean (x - mean)^2)
+//   global_avgmax_pool1d/2d/3d   (mean + maximum) / 2  global_catavgmax_pool1d/2d/3d   both, 2 C channels
 //
 // [N, C, spatial...] -> [N, C, 1...], [C, spatial...] -> [C, 1...]. Source: ONNX GlobalAveragePool and
 // GlobalMaxPool; equal to adaptive pooling with output size 1. The forms, layouts, dtypes and errors are
@@ -8,6 +11,8 @@
 // nothing is gained by a smaller one). Sums are blocked and finished in double, so that a plane of any
 // size keeps the accuracy of its dtype.
 #pragma once
+
+#include <vector>
 
 #include "cenote/export.h"
 #include "cenote/tensor.h"
@@ -71,5 +76,42 @@ CENOTE_EXPORT Tensor global_avg_pool3d_backward(const ConstTensorView& grad_y, c
 CENOTE_EXPORT void global_avg_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y);
 CENOTE_EXPORT void global_avg_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y);
 CENOTE_EXPORT void global_avg_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y);
+
+// ---- lp, gem, lse, std, avgmax, catavgmax -------------------------------------------------------
+// Of floating types alone. Lp and log-sum-exp are those of window.h. GeM: Radenovic et al., "Fine-tuning CNN
+// image retrieval with no human annotation" (2018); a mean, unlike Lp. The deviation divides by the number of
+// positions. avgmax is half the sum of mean and maximum, catavgmax gives the means of all channels and then
+// their maxima (timm's names). The backward reads x; the gradient of a maximum goes to the first one.
+
+struct GlobalLpPoolOptions {
+  double norm_type = 2;  // p > 0; infinity: max |x|
+};
+struct GlobalLsePoolOptions {
+  double sharpness = 10;  // r > 0
+};
+struct GlobalGemPoolOptions {
+  std::vector<double> p = {3};  // > 0; one, or one per channel
+  double eps = 1e-6;            // > 0; smaller elements count as this
+};
+struct GlobalStdPoolOptions {};
+struct GlobalAvgMaxPoolOptions {};
+
+#define CENOTE_GLOBAL_SMOOTH_POOL(RANK)                                  \
+  CENOTE_SMOOTH_POOL(global_lp_pool##RANK, GlobalLpPoolOptions);         \
+  CENOTE_SMOOTH_POOL(global_lse_pool##RANK, GlobalLsePoolOptions);       \
+  CENOTE_SMOOTH_POOL(global_gem_pool##RANK, GlobalGemPoolOptions);       \
+  CENOTE_SMOOTH_POOL(global_std_pool##RANK, GlobalStdPoolOptions);       \
+  CENOTE_SMOOTH_POOL(global_avgmax_pool##RANK, GlobalAvgMaxPoolOptions); \
+  CENOTE_SMOOTH_POOL(global_catavgmax_pool##RANK, GlobalAvgMaxPoolOptions)
+
+CENOTE_GLOBAL_SMOOTH_POOL(1d);
+CENOTE_GLOBAL_SMOOTH_POOL(2d);
+CENOTE_GLOBAL_SMOOTH_POOL(3d);
+
+/// The gradient of a loss with respect to the p of GeM, as many as `options.p`, from its gradient with
+/// respect to y.
+CENOTE_EXPORT std::vector<double> global_gem_pool_p_gradient(const ConstTensorView& grad_y,
+                                                             const ConstTensorView& x, int spatial_rank,
+                                                             const GlobalGemPoolOptions& options);
 
 }  // namespace cenote

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "cenote/export.h"
 #include "cenote/tensor.h"
@@ -23,6 +24,10 @@ struct OpArguments {
   bool ceil_mode = false;
   bool count_include_pad = true;
   std::optional<std::int64_t> divisor_override = {};
+  double norm_type = 2;
+  std::optional<double> sharpness = {};
+  std::vector<double> p = {3};
+  double eps = 1e-6;
 };
 
 /// Bits of OpInfo::parameters.
@@ -31,6 +36,9 @@ enum OpParameter : std::uint32_t {
   kTakesDivisor = 2,     // count_include_pad, divisor_override
   kTakesOutputSize = 4,  // output_size
   kTakesUnpool = 8,      // kernel, stride, padding; output_size, which may be empty
+  kTakesNormType = 16,   // norm_type
+  kTakesSharpness = 32,  // sharpness; by default that of the op
+  kTakesGem = 64,        // p: one, or one per channel; eps
 };
 
 struct OpInfo {
@@ -48,11 +56,12 @@ struct OpInfo {
   /// written through it.
   void (*forward)(const TensorView& y, const TensorView* indices, const ConstTensorView& x,
                   const OpArguments& arguments);
-  /// `indices` is read where uses_indices(), else ignored.
-  void (*backward)(const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,
+  /// `kept` are the indices where uses_indices(), x where gradient_reads_x, else ignored.
+  void (*backward)(const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* kept,
                    const OpArguments& arguments);
 
-  bool reads_indices = false;  // unpooling: forward and backward need i64 indices of the sizes of x
+  bool reads_indices = false;     // unpooling: forward and backward need i64 indices of the sizes of x
+  bool gradient_reads_x = false;  // the gradient depends on the elements
 
   /// The backward needs indices.
   bool uses_indices() const { return records_indices || reads_indices; }

@@ -4,12 +4,17 @@
 //   min_pool1d/2d/3d   y = min over the window          (the same)
 //   avg_pool1d/2d/3d   y = sum over the window / divisor
 //   sum_pool1d/2d/3d   y = sum over the window          (padding adds 0)
+//   lp_pool1d/2d/3d    y = (sum |x|^p)^(1/p)            (padding adds 0)
+//   lse_pool1d/2d/3d   y = (1 / r) log mean exp(r x)    (log-sum-exp, between the mean and the maximum)
+//   soft_pool1d/2d/3d  y = sum w x, w = softmax(t x)    (SoftPool)
+//   median_pool1d/2d/3d, mode_pool1d/2d/3d   the lower median, the most frequent value
 //
 // Semantics, names and defaults follow PyTorch, with two additions for every op: a separate padding at
 // the end of each axis, and dilation (for avg too). Per-axis options take one value for all axes or one
 // value per axis. x and y have one dtype: f32, f64, f16, bf16, i8, u8, i32 or i64. f16 and bf16 accumulate in
 // f32; averages of integers round towards zero, as PyTorch's of i64 do, and sums stay within the range of the
-// type (of i64 they wrap around). Gradients are f32, f64, f16 or bf16. Each op has the forms
+// type (of i64 they wrap around). Lp, log-sum-exp and SoftPool are of floating types alone. Gradients are
+// f32, f64, f16 or bf16. Each op has the forms
 //   NAME_shape(x_sizes, options)                 sizes of y, no data needed
 //   NAME(x, options)                             returns y in the layout of x
 //   NAME_into(y, x, options)                     writes y, allocates no tensor
@@ -65,8 +70,43 @@ struct AvgPoolOptions {
   Convention convention = Convention::kPyTorch;
 };
 
+struct LpPoolOptions {
+  Dims kernel;
+  Dims stride = {};
+  Dims padding = 0;
+  Dims padding_end = {};
+  Dims dilation = 1;
+  bool ceil_mode = false;
+  double norm_type = 2;  // p > 0; infinity: max |x|
+  Convention convention = Convention::kPyTorch;
+};
+
+struct LsePoolOptions {
+  Dims kernel;
+  Dims stride = {};
+  Dims padding = 0;
+  Dims padding_end = {};
+  Dims dilation = 1;
+  bool ceil_mode = false;
+  double sharpness = 10;  // r > 0: towards 0 the mean, towards infinity the maximum
+  Convention convention = Convention::kPyTorch;
+};
+
+struct SoftPoolOptions {
+  Dims kernel;
+  Dims stride = {};
+  Dims padding = 0;
+  Dims padding_end = {};
+  Dims dilation = 1;
+  bool ceil_mode = false;
+  double sharpness = 1;  // t > 0
+  Convention convention = Convention::kPyTorch;
+};
+
 using MinPoolOptions = MaxPoolOptions;
 using SumPoolOptions = MaxPoolOptions;
+using MedianPoolOptions = MaxPoolOptions;
+using ModePoolOptions = MaxPoolOptions;
 
 /// y and where each maximum, or minimum, came from.
 struct MaxPoolResult {
@@ -233,5 +273,33 @@ CENOTE_EXPORT void sum_pool2d_backward_into(const TensorView& grad_x, const Cons
                                             const SumPoolOptions& options);
 CENOTE_EXPORT void sum_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
                                             const SumPoolOptions& options);
+
+// ---- lp, lse, soft ------------------------------------------------------------------------------
+// The elements of a window are real ones alone. Terms are scaled or shifted by the largest, so that nothing
+// overflows on the way. A window without a real element gives 0, -inf with lse. The gradient of Lp is 0 where
+// x is 0; with an infinite norm_type it goes to the first largest magnitude. SoftPool: Stergiou et al.,
+// "Refining activation downsampling with SoftPool" (2021); -inf has no weight. NaN propagates. The backward
+// reads x.
+
+#define CENOTE_SMOOTH_POOL(NAME, OPTIONS)                                                                \
+  CENOTE_EXPORT Dims NAME##_shape(const Dims& x_sizes, const OPTIONS& options);                          \
+  CENOTE_EXPORT Tensor NAME(const ConstTensorView& x, const OPTIONS& options);                           \
+  CENOTE_EXPORT void NAME##_into(const TensorView& y, const ConstTensorView& x, const OPTIONS& options); \
+  CENOTE_EXPORT Tensor NAME##_backward(const ConstTensorView& grad_y, const ConstTensorView& x,          \
+                                       const OPTIONS& options);                                          \
+  CENOTE_EXPORT void NAME##_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,       \
+                                          const ConstTensorView& x, const OPTIONS& options)
+
+CENOTE_SMOOTH_POOL(lp_pool1d, LpPoolOptions);
+CENOTE_SMOOTH_POOL(lp_pool2d, LpPoolOptions);
+CENOTE_SMOOTH_POOL(lp_pool3d, LpPoolOptions);
+
+CENOTE_SMOOTH_POOL(lse_pool1d, LsePoolOptions);
+CENOTE_SMOOTH_POOL(lse_pool2d, LsePoolOptions);
+CENOTE_SMOOTH_POOL(lse_pool3d, LsePoolOptions);
+
+CENOTE_SMOOTH_POOL(soft_pool1d, SoftPoolOptions);
+CENOTE_SMOOTH_POOL(soft_pool2d, SoftPoolOptions);
+CENOTE_SMOOTH_POOL(soft_pool3d, SoftPoolOptions);
 
 }  // namespace cenote

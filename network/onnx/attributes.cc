@@ -34,6 +34,13 @@ std::int64_t int_attribute(const Call& call, std::string_view name, std::int64_t
   return value == nullptr ? missing : *value;
 }
 
+double number_attribute(const Call& call, std::string_view name, double missing) {
+  const auto found = call.node.attributes.find(name);
+  if (found == call.node.attributes.end()) return missing;
+  if (const auto* value = std::get_if<float>(&found->second)) return *value;
+  return static_cast<double>(*find<std::int64_t>(call, name));
+}
+
 bool bool_attribute(const Call& call, std::string_view name) {
   const std::int64_t value = int_attribute(call, name, 0);
   if (value != 0 && value != 1) {

@@ -12,6 +12,8 @@
 namespace cenote::network::onnx {
 
 std::int64_t int_attribute(const Call& call, std::string_view name, std::int64_t missing);
+/// An integer, or a float as the first versions of some operators have it.
+double number_attribute(const Call& call, std::string_view name, double missing);
 /// 0 or 1.
 bool bool_attribute(const Call& call, std::string_view name);
 std::string string_attribute(const Call& call, std::string_view name, std::string_view missing);

@@ -26,10 +26,10 @@ struct Support {
 constexpr Support kSupport[] = {
     {"MaxPool", true, max_pool, ""},
     {"AveragePool", true, average_pool, ""},
-    {"LpPool", true, nullptr, "cenote has no lp_pool"},
+    {"LpPool", true, lp_pool, ""},
     {"GlobalMaxPool", true, global_max_pool, ""},
     {"GlobalAveragePool", true, global_average_pool, ""},
-    {"GlobalLpPool", true, nullptr, "cenote has no global_lp_pool"},
+    {"GlobalLpPool", true, global_lp_pool, ""},
     {"MaxUnpool", true, max_unpool, ""},
     {"MaxRoiPool", true, nullptr, "cenote has no roi_pool"},
     {"RoiAlign", true, nullptr, "cenote has no roi_align"},

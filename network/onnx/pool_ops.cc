@@ -163,6 +163,14 @@ constexpr PerRank<Dims (*)(const Dims&, const AvgPoolOptions&)> kAvgShape{avg_po
                                                                           avg_pool3d_shape};
 constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const AvgPoolOptions&)> kAvgInto{
     avg_pool1d_into, avg_pool2d_into, avg_pool3d_into};
+constexpr PerRank<Dims (*)(const Dims&, const LpPoolOptions&)> kLpShape{lp_pool1d_shape, lp_pool2d_shape,
+                                                                        lp_pool3d_shape};
+constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const LpPoolOptions&)> kLpInto{
+    lp_pool1d_into, lp_pool2d_into, lp_pool3d_into};
+constexpr PerRank<Dims (*)(const Dims&, const GlobalLpPoolOptions&)> kGlobalLpShape{
+    global_lp_pool1d_shape, global_lp_pool2d_shape, global_lp_pool3d_shape};
+constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const GlobalLpPoolOptions&)>
+    kGlobalLpInto{global_lp_pool1d_into, global_lp_pool2d_into, global_lp_pool3d_into};
 constexpr PerRank<Dims (*)(const Dims&)> kGlobalMaxShape{global_max_pool1d_shape, global_max_pool2d_shape,
                                                          global_max_pool3d_shape};
 constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const TensorView*)> kGlobalMaxInto{
@@ -267,6 +275,36 @@ std::vector<Value> average_pool(const Call& call) {
   take_visits(call, y_sizes, window.kernel);
   Output y(call, x.type, dtype, y_sizes);
   for_rank(kAvgInto, rank)(y.view, view_of(x, dtype), options);
+  return {y.finish()};
+}
+
+std::vector<Value> lp_pool(const Call& call) {
+  const Value& x = *call.inputs[0];
+  const int rank = spatial_rank(call, x);
+  const Window window = read_window(call, rank);
+  const DType dtype = pooled_dtype(call, x.type);
+  const LpPoolOptions options{.kernel = window.kernel,
+                              .stride = window.stride,
+                              .padding = window.padding,
+                              .padding_end = window.padding_end,
+                              .dilation = window.dilation,
+                              .ceil_mode = window.ceil_mode,
+                              .norm_type = number_attribute(call, "p", 2),
+                              .convention = Convention::kOnnx};
+  const Dims y_sizes = for_rank(kLpShape, rank)(x.sizes, options);
+  take_visits(call, y_sizes, window.kernel);
+  Output y(call, x.type, dtype, y_sizes);
+  for_rank(kLpInto, rank)(y.view, view_of(x, dtype), options);
+  return {y.finish()};
+}
+
+std::vector<Value> global_lp_pool(const Call& call) {
+  const Value& x = *call.inputs[0];
+  const int rank = spatial_rank(call, x);
+  const DType dtype = pooled_dtype(call, x.type);
+  const GlobalLpPoolOptions options{.norm_type = number_attribute(call, "p", 2)};
+  Output y(call, x.type, dtype, for_rank(kGlobalLpShape, rank)(x.sizes, options));
+  for_rank(kGlobalLpInto, rank)(y.view, view_of(x, dtype), options);
   return {y.finish()};
 }
 

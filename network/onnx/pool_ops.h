@@ -11,8 +11,10 @@ namespace cenote::network::onnx {
 
 std::vector<Value> max_pool(const Call& call);
 std::vector<Value> average_pool(const Call& call);
+std::vector<Value> lp_pool(const Call& call);
 std::vector<Value> global_max_pool(const Call& call);
 std::vector<Value> global_average_pool(const Call& call);
+std::vector<Value> global_lp_pool(const Call& call);
 std::vector<Value> max_unpool(const Call& call);
 
 }  // namespace cenote::network::onnx

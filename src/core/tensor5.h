@@ -17,6 +17,7 @@ struct BasicTensor5 {
   DType dtype = DType::f32;
   Array5 size{1, 1, 1, 1, 1};
   Array5 stride{0, 0, 0, 0, 0};
+  std::int64_t first_channel = 0;  // in the tensor that this is a part of
 };
 
 using Tensor5 = BasicTensor5<void>;

@@ -4,6 +4,7 @@
 #include "backend.h"
 #include "core/check.h"
 #include "ops/pool_front.h"
+#include "ops/smooth_front.h"
 
 namespace cenote {
 
@@ -16,7 +17,8 @@ constexpr OpNames kMaxBackward{"adaptive_max_pool1d_backward", "adaptive_max_poo
 constexpr OpNames kAvgBackward{"adaptive_avg_pool1d_backward", "adaptive_avg_pool2d_backward",
                                "adaptive_avg_pool3d_backward"};
 
-Dims infer_sizes(const OpName& op, const Dims& x_sizes, const AdaptivePoolOptions& options) {
+template <class Options>
+Dims infer_sizes(const OpName& op, const Dims& x_sizes, const Options& options) {
   check_input_sizes(op, x_sizes);
   auto sizes = per_axis(op, "output_size", options.output_size, 1);
   const auto x_spatial = spatial_sizes(op, x_sizes);
@@ -128,6 +130,11 @@ Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims&
   return grad_x;
 }
 
+SmoothPlan plan(const OpName& op, const Dims& x_sizes, const AdaptiveLpPoolOptions& options) {
+  const double norm_type = checked_norm_type(op, options.norm_type);
+  return {infer_sizes(op, x_sizes, options), std::nullopt, SmoothKind::kLp, {norm_type}};
+}
+
 }  // namespace
 
 DType adaptive_max_pool_tap_dtype(const Dims& x_sizes, const AdaptivePoolOptions& options, int spatial_rank) {
@@ -178,7 +185,8 @@ DType adaptive_max_pool_tap_dtype(const Dims& x_sizes, const AdaptivePoolOptions
   void adaptive_avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,    \
                                                 const AdaptivePoolOptions& options) {                       \
     avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y, options);                                  \
-  }
+  }                                                                                                         \
+  CENOTE_SMOOTH(adaptive_lp_pool, AdaptiveLpPoolOptions, RANK)
 
 CENOTE_ADAPTIVE_OPS(1)
 CENOTE_ADAPTIVE_OPS(2)

@@ -28,7 +28,7 @@ void run_max(const OpName& op, const TensorView& y, const TensorView* indices, c
 template <class Run>
 void run_max_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                       const ConstTensorView& indices, const Dims& y_sizes, DType tap_dtype, const Run& run) {
-  check_gradient_dtype(op, "grad_x", grad_x.dtype);
+  check_floating_dtype(op, "grad_x", grad_x.dtype);
   check_same_dtype(op, "grad_y", grad_y.dtype, grad_x.dtype);
   check_indices_dtype(op, indices.dtype, tap_dtype);
   check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
@@ -63,7 +63,7 @@ void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, co
 template <class Run>
 void run_avg_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                       const Dims& y_sizes, const Run& run) {
-  check_gradient_dtype(op, "grad_x", grad_x.dtype);
+  check_floating_dtype(op, "grad_x", grad_x.dtype);
   check_same_dtype(op, "grad_y", grad_y.dtype, grad_x.dtype);
   check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
   const ConstTensor5 from = read_argument(op, "grad_y", grad_y);
@@ -95,7 +95,7 @@ inline MaxPoolResult make_outputs(const OpName& op, const ConstTensorView& x, co
 inline Tensor make_gradient(const OpName& op, const ConstTensorView& grad_y, const Dims& y_sizes,
                             const Dims& x_sizes) {
   check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
-  check_gradient_dtype(op, "grad_y", grad_y.dtype);
+  check_floating_dtype(op, "grad_y", grad_y.dtype);
   read_argument(op, "grad_y", grad_y);
   return output_like(op, grad_y.dtype, x_sizes, grad_y);
 }

@@ -29,6 +29,39 @@ MaxUnpoolOptions unpool_options(const OpArguments& a) {
   return {a.kernel, a.stride, a.padding, a.output_size};
 }
 
+LpPoolOptions lp_options(const OpArguments& a) {
+  return {a.kernel, a.stride, a.padding, a.padding_end, a.dilation, a.ceil_mode, a.norm_type};
+}
+
+LsePoolOptions lse_options(const OpArguments& a) {
+  LsePoolOptions options{a.kernel, a.stride, a.padding, a.padding_end, a.dilation, a.ceil_mode};
+  if (a.sharpness) options.sharpness = *a.sharpness;
+  return options;
+}
+
+SoftPoolOptions soft_options(const OpArguments& a) {
+  SoftPoolOptions options{a.kernel, a.stride, a.padding, a.padding_end, a.dilation, a.ceil_mode};
+  if (a.sharpness) options.sharpness = *a.sharpness;
+  return options;
+}
+
+AdaptiveLpPoolOptions adaptive_lp_options(const OpArguments& a) { return {a.output_size, a.norm_type}; }
+GlobalLpPoolOptions global_lp_options(const OpArguments& a) { return {a.norm_type}; }
+GlobalGemPoolOptions gem_options(const OpArguments& a) { return {a.p, a.eps}; }
+GlobalStdPoolOptions std_options(const OpArguments&) { return {}; }
+GlobalAvgMaxPoolOptions avgmax_options(const OpArguments&) { return {}; }
+
+GlobalLsePoolOptions global_lse_options(const OpArguments& a) {
+  GlobalLsePoolOptions options;
+  if (a.sharpness) options.sharpness = *a.sharpness;
+  return options;
+}
+
+const ConstTensorView& input_of(const ConstTensorView* x) {
+  require(x != nullptr, "OpInfo::backward", "x must not be null for an op whose gradient reads it");
+  return *x;
+}
+
 const ConstTensorView& indices_of(const ConstTensorView* indices) {
   require(indices != nullptr, "OpInfo::backward", "indices must not be null for an op that uses indices");
   return *indices;
@@ -150,13 +183,70 @@ ConstTensorView read_indices_of(const TensorView* indices) {
         true                                                                                                 \
   }
 
+/// Ops whose gradient reads x.
+#define CENOTE_SMOOTH(NAME, FAMILY, SUMMARY, PARAMETERS, OPTIONS, RANK)                                     \
+  OpInfo {                                                                                                  \
+    #NAME #RANK "d", FAMILY, SUMMARY, RANK, PARAMETERS, false,                                              \
+        [](const Dims& x, const OpArguments& a) { return NAME##RANK##d_shape(x, OPTIONS(a)); }, nullptr,    \
+        [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments& a) {        \
+          NAME##RANK##d_into(y, x, OPTIONS(a));                                                             \
+        },                                                                                                  \
+        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* x,               \
+           const OpArguments& a) { NAME##RANK##d_backward_into(grad_x, grad_y, input_of(x), OPTIONS(a)); }, \
+        false, true                                                                                         \
+  }
+
+#define CENOTE_LP_POOL(RANK)                                                                                 \
+  CENOTE_SMOOTH(lp_pool, "window", "(sum |x|^p)^(1/p) over a sliding window", kTakesWindow | kTakesNormType, \
+                lp_options, RANK)
+#define CENOTE_LSE_POOL(RANK)                                                                            \
+  CENOTE_SMOOTH(lse_pool, "window", "log-sum-exp over a sliding window", kTakesWindow | kTakesSharpness, \
+                lse_options, RANK)
+#define CENOTE_SOFT_POOL(RANK)                                                                     \
+  CENOTE_SMOOTH(soft_pool, "window", "mean over a sliding window, weighted by softmax (SoftPool)", \
+                kTakesWindow | kTakesSharpness, soft_options, RANK)
+#define CENOTE_ADAPTIVE_LP_POOL(RANK)                                                        \
+  CENOTE_SMOOTH(adaptive_lp_pool, "adaptive", "(sum |x|^p)^(1/p), the output size is given", \
+                kTakesOutputSize | kTakesNormType, adaptive_lp_options, RANK)
+#define CENOTE_GLOBAL_LP_POOL(RANK)                                                               \
+  CENOTE_SMOOTH(global_lp_pool, "global", "(sum |x|^p)^(1/p) over all positions", kTakesNormType, \
+                global_lp_options, RANK)
+#define CENOTE_GLOBAL_LSE_POOL(RANK)                                                          \
+  CENOTE_SMOOTH(global_lse_pool, "global", "log-sum-exp over all positions", kTakesSharpness, \
+                global_lse_options, RANK)
+#define CENOTE_GLOBAL_GEM_POOL(RANK)                                                               \
+  CENOTE_SMOOTH(global_gem_pool, "global", "generalised mean over all positions (GeM)", kTakesGem, \
+                gem_options, RANK)
+#define CENOTE_GLOBAL_STD_POOL(RANK) \
+  CENOTE_SMOOTH(global_std_pool, "global", "standard deviation over all positions", 0, std_options, RANK)
+#define CENOTE_GLOBAL_AVGMAX_POOL(RANK)                                                         \
+  CENOTE_SMOOTH(global_avgmax_pool, "global", "half of mean and maximum over all positions", 0, \
+                avgmax_options, RANK)
+#define CENOTE_GLOBAL_CATAVGMAX_POOL(RANK)                                                                  \
+  CENOTE_SMOOTH(global_catavgmax_pool, "global", "means, then maxima, over all positions: 2 C channels", 0, \
+                avgmax_options, RANK)
+
 #define CENOTE_ALL_RANKS(ROW) ROW(1), ROW(2), ROW(3)
 
 constexpr std::array kOps{
-    CENOTE_ALL_RANKS(CENOTE_MAX_POOL),          CENOTE_ALL_RANKS(CENOTE_MIN_POOL),
-    CENOTE_ALL_RANKS(CENOTE_AVG_POOL),          CENOTE_ALL_RANKS(CENOTE_SUM_POOL),
-    CENOTE_ALL_RANKS(CENOTE_ADAPTIVE_MAX_POOL), CENOTE_ALL_RANKS(CENOTE_ADAPTIVE_AVG_POOL),
-    CENOTE_ALL_RANKS(CENOTE_GLOBAL_MAX_POOL),   CENOTE_ALL_RANKS(CENOTE_GLOBAL_AVG_POOL),
+    CENOTE_ALL_RANKS(CENOTE_MAX_POOL),
+    CENOTE_ALL_RANKS(CENOTE_MIN_POOL),
+    CENOTE_ALL_RANKS(CENOTE_AVG_POOL),
+    CENOTE_ALL_RANKS(CENOTE_SUM_POOL),
+    CENOTE_ALL_RANKS(CENOTE_LP_POOL),
+    CENOTE_ALL_RANKS(CENOTE_LSE_POOL),
+    CENOTE_ALL_RANKS(CENOTE_SOFT_POOL),
+    CENOTE_ALL_RANKS(CENOTE_ADAPTIVE_MAX_POOL),
+    CENOTE_ALL_RANKS(CENOTE_ADAPTIVE_AVG_POOL),
+    CENOTE_ALL_RANKS(CENOTE_ADAPTIVE_LP_POOL),
+    CENOTE_ALL_RANKS(CENOTE_GLOBAL_MAX_POOL),
+    CENOTE_ALL_RANKS(CENOTE_GLOBAL_AVG_POOL),
+    CENOTE_ALL_RANKS(CENOTE_GLOBAL_LP_POOL),
+    CENOTE_ALL_RANKS(CENOTE_GLOBAL_LSE_POOL),
+    CENOTE_ALL_RANKS(CENOTE_GLOBAL_GEM_POOL),
+    CENOTE_ALL_RANKS(CENOTE_GLOBAL_STD_POOL),
+    CENOTE_ALL_RANKS(CENOTE_GLOBAL_AVGMAX_POOL),
+    CENOTE_ALL_RANKS(CENOTE_GLOBAL_CATAVGMAX_POOL),
     CENOTE_ALL_RANKS(CENOTE_MAX_UNPOOL),
 };
 

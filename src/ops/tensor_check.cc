@@ -204,7 +204,7 @@ void check_pooled_dtype(const OpName& op, std::string_view argument, DType dtype
           " dtype must be f32, f64, f16, bf16, i8, u8, i32 or i64, got ", name_of(dtype));
 }
 
-void check_gradient_dtype(const OpName& op, std::string_view argument, DType dtype) {
+void check_floating_dtype(const OpName& op, std::string_view argument, DType dtype) {
   require(is_floating(dtype), op.name, argument, " dtype must be f32, f64, f16 or bf16, got ",
           name_of(dtype));
 }

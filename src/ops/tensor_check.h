@@ -44,8 +44,8 @@ Tensor5 written_argument(const OpName& op, std::string_view argument, const Tens
 void check_sizes(const OpName& op, std::string_view argument, const Dims& sizes, const Dims& expected);
 /// f32 or f64.
 void check_pooled_dtype(const OpName& op, std::string_view argument, DType dtype);
-/// Gradients are of floating types.
-void check_gradient_dtype(const OpName& op, std::string_view argument, DType dtype);
+/// f32, f64, f16 or bf16.
+void check_floating_dtype(const OpName& op, std::string_view argument, DType dtype);
 void check_same_dtype(const OpName& op, std::string_view argument, DType dtype, DType expected);
 /// No byte of `written` belongs to `other` too.
 void check_no_overlap(const OpName& op, std::string_view argument, const TensorView& written,

@@ -119,7 +119,7 @@ Tensor max(const OpName& op, const ConstTensorView& x, const ConstTensorView& in
 void max_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                        const ConstTensorView& indices, const MaxUnpoolOptions& options) {
   const Dims y_sizes = infer_sizes(op, grad_x.sizes, options);
-  check_gradient_dtype(op, "grad_x", grad_x.dtype);
+  check_floating_dtype(op, "grad_x", grad_x.dtype);
   check_same_dtype(op, "grad_y", grad_y.dtype, grad_x.dtype);
   check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
   const ConstTensor5 from = read_argument(op, "grad_y", grad_y);
@@ -133,7 +133,7 @@ void max_backward_into(const OpName& op, const TensorView& grad_x, const ConstTe
 Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const ConstTensorView& indices,
                     const MaxUnpoolOptions& options) {
   check_sizes(op, "grad_y", grad_y.sizes, infer_sizes(op, indices.sizes, options));
-  check_gradient_dtype(op, "grad_y", grad_y.dtype);
+  check_floating_dtype(op, "grad_y", grad_y.dtype);
   read_argument(op, "grad_y", grad_y);
   indices_argument(op, indices, indices.sizes);
   Tensor grad_x = output_like(op, grad_y.dtype, indices.sizes, grad_y);

@@ -6,6 +6,7 @@
 #include "backend.h"
 #include "core/check.h"
 #include "ops/pool_front.h"
+#include "ops/smooth_front.h"
 
 namespace cenote {
 
@@ -195,6 +196,24 @@ Tensor mean_backward(const OpName& op, const ConstTensorView& grad_y, const Dims
   return grad_x;
 }
 
+template <class Options>
+SmoothPlan windowed_plan(const OpName& op, const Dims& x_sizes, const Options& options, SmoothKind kind,
+                         double parameter) {
+  const WindowAxes axes = resolve_axes(op, options);
+  return {infer_sizes(op, x_sizes, axes, options.ceil_mode), axes, kind, {parameter}};
+}
+
+SmoothPlan plan(const OpName& op, const Dims& x_sizes, const LpPoolOptions& options) {
+  return windowed_plan(op, x_sizes, options, SmoothKind::kLp, checked_norm_type(op, options.norm_type));
+}
+SmoothPlan plan(const OpName& op, const Dims& x_sizes, const LsePoolOptions& options) {
+  return windowed_plan(op, x_sizes, options, SmoothKind::kLogSumExp,
+                       checked_sharpness(op, options.sharpness));
+}
+SmoothPlan plan(const OpName& op, const Dims& x_sizes, const SoftPoolOptions& options) {
+  return windowed_plan(op, x_sizes, options, SmoothKind::kSoft, checked_sharpness(op, options.sharpness));
+}
+
 }  // namespace
 
 std::int64_t pool_output_size(std::int64_t size, const WindowAxis& axis, bool ceil_mode) {
@@ -258,7 +277,10 @@ DType max_pool_tap_dtype(const Dims& kernel, int spatial_rank) {
   CENOTE_EXTREMUM(max_pool, MaxPoolOptions, kMax, Order::kAscending, RANK) \
   CENOTE_EXTREMUM(min_pool, MinPoolOptions, kMin, Order::kReversed, RANK)  \
   CENOTE_MEAN(avg_pool, AvgPoolOptions, kAvg, RANK)                        \
-  CENOTE_MEAN(sum_pool, SumPoolOptions, kSum, RANK)
+  CENOTE_MEAN(sum_pool, SumPoolOptions, kSum, RANK)                        \
+  CENOTE_SMOOTH(lp_pool, LpPoolOptions, RANK)                              \
+  CENOTE_SMOOTH(lse_pool, LsePoolOptions, RANK)                            \
+  CENOTE_SMOOTH(soft_pool, SoftPoolOptions, RANK)
 
 CENOTE_WINDOW_OPS(1)
 CENOTE_WINDOW_OPS(2)

@@ -49,6 +49,7 @@ BasicTensor5<Void> channels_of(const BasicTensor5<Void>& tensor, const PlaneBloc
   part.data =
       static_cast<Byte*>(tensor.data) + (block.n * tensor.stride[0] + block.first * tensor.stride[1]) *
                                             static_cast<std::int64_t>(size_of(tensor.dtype));
+  part.first_channel = block.first;
   part.size[0] = 1;
   part.size[1] = block.channels;
   return part;
@@ -69,10 +70,11 @@ class WorkingPlanes {
     memory_.reset(::operator new(bytes, kAlignment));
     tensor_.data = memory_.get();
   }
-  /// For `count` channels, at most those of the constructor.
-  Tensor5 first(std::int64_t count) const {
+  /// For the channels of `block`, at most those of the constructor.
+  Tensor5 of(const PlaneBlock& block) const {
     Tensor5 tensor = tensor_;
-    tensor.size[1] = count;
+    tensor.size[1] = block.channels;
+    tensor.first_channel = block.first;
     return tensor;
   }
 
@@ -86,7 +88,7 @@ class WorkingPlanes {
 };
 
 inline ConstTensor5 as_const(const Tensor5& tensor) {
-  return {tensor.data, tensor.dtype, tensor.size, tensor.stride};
+  return {tensor.data, tensor.dtype, tensor.size, tensor.stride, tensor.first_channel};
 }
 
 /// Channels that are worked on together: one plane, or neighbours in memory.
@@ -136,10 +138,10 @@ void pool_in_working_dtype(const Tensor5& y, const Tensor5* record, const ConstT
       if (record != nullptr) where = channels_of(*record, block);
       const Tensor5* const part = record != nullptr ? &where : nullptr;
       if (direct) return run(loops, to, part, from);
-      const Tensor5 working = wide_x.first(block.channels);
+      const Tensor5 working = wide_x.of(block);
       loops.convert.convert(working, from, reverse);
-      run(loops, wide_y.first(block.channels), part, as_const(working));
-      loops.convert.convert(to, as_const(wide_y.first(block.channels)), reverse);
+      run(loops, wide_y.of(block), part, as_const(working));
+      loops.convert.convert(to, as_const(wide_y.of(block)), reverse);
     };
   });
 }
@@ -160,10 +162,10 @@ std::optional<std::int64_t> gradient_in_working_dtype(const Tensor5& grad_x, con
     return [&, wide_x = std::move(wide_x), wide_y = std::move(wide_y)](const PlaneBlock& block) {
       ConstTensor5 where;
       if (record != nullptr) where = channels_of(*record, block);
-      const Tensor5 working = wide_x.first(block.channels);
-      loops.convert.convert(wide_y.first(block.channels), channels_of(grad_y, block), false);
+      const Tensor5 working = wide_x.of(block);
+      loops.convert.convert(wide_y.of(block), channels_of(grad_y, block), false);
       const auto found =
-          run(loops, working, as_const(wide_y.first(block.channels)), record != nullptr ? &where : nullptr);
+          run(loops, working, as_const(wide_y.of(block)), record != nullptr ? &where : nullptr);
       loops.convert.convert(channels_of(grad_x, block), as_const(working), false);
       if (!found) return;
       const std::lock_guard<std::mutex> lock(mutex);
@@ -171,6 +173,29 @@ std::optional<std::int64_t> gradient_in_working_dtype(const Tensor5& grad_x, con
     };
   });
   return bad;
+}
+
+/// run(loops, grad_x, grad_y, x)
+template <class Run>
+void slopes_in_working_dtype(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& x,
+                             const Run& run) {
+  const Backend& loops = backend();
+  const DType dtype = loops.any_dtype ? x.dtype : working_dtype(x.dtype, true);
+  if (dtype == x.dtype) return run(loops, grad_x, grad_y, x);
+  const std::int64_t together = channels_together(x);
+  for_each_block(x.size, together, [&] {
+    WorkingPlanes wide_grad_x(dtype, x.size, together, together > 1);
+    WorkingPlanes wide_grad_y(dtype, grad_y.size, together, together > 1);
+    WorkingPlanes wide_x(dtype, x.size, together, together > 1);
+    return [&, wide_grad_x = std::move(wide_grad_x), wide_grad_y = std::move(wide_grad_y),
+            wide_x = std::move(wide_x)](const PlaneBlock& block) {
+      const Tensor5 working = wide_grad_x.of(block);
+      loops.convert.convert(wide_grad_y.of(block), channels_of(grad_y, block), false);
+      loops.convert.convert(wide_x.of(block), channels_of(x, block), false);
+      run(loops, working, as_const(wide_grad_y.of(block)), as_const(wide_x.of(block)));
+      loops.convert.convert(channels_of(grad_x, block), as_const(working), false);
+    };
+  });
 }
 
 }  // namespace cenote

@@ -1,28 +1,10 @@
-// Window pooling as it is meant: tap i of output o lies at o * stride - padding_begin + i * dilation.
-// The loops are those of window_loops.h; here are the windows and the divisors of the average.
+// Window pooling as it is meant: the loops are those of window_loops.h; here are the divisors of the average.
 #include "backend.h"
 #include "reference/window_loops.h"
+#include "reference/windows.h"
 
 namespace cenote::reference {
 namespace {
-
-class WindowOf {
- public:
-  explicit WindowOf(const WindowAxes& axes) : axes_(axes) {}
-
-  Window operator()(const Array5& output) const {
-    Window taps;
-    for (std::size_t axis = 0; axis < 3; ++axis) {
-      const WindowAxis& rule = axes_[axis];
-      taps.axis[axis] = {output[axis + 2] * rule.stride - rule.padding_begin, rule.dilation, rule.kernel};
-      taps.tap_grid[axis + 2] = rule.kernel;
-    }
-    return taps;
-  }
-
- private:
-  const WindowAxes& axes_;
-};
 
 /// Taps inside the padded input or inside the input, unless an override replaces both. A tap beyond the
 /// end padding, which ceil_mode can give, never counts.
@@ -51,21 +33,21 @@ class DivisorOf {
 };
 
 void max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& axes) {
-  max_forward(y, indices, x, WindowOf(axes));
+  max_forward(y, indices, x, SlidingWindows(axes));
 }
 
 std::optional<std::int64_t> max_backward(const Tensor5& grad_x, const ConstTensor5& grad_y,
                                          const ConstTensor5& indices, const WindowAxes& axes) {
-  return max_gradient(grad_x, grad_y, indices, WindowOf(axes));
+  return max_gradient(grad_x, grad_y, indices, SlidingWindows(axes));
 }
 
 void avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& axes, const Divisor& divisor) {
-  avg_forward(y, x, WindowOf(axes), DivisorOf(axes, x.size, divisor));
+  avg_forward(y, x, SlidingWindows(axes), DivisorOf(axes, x.size, divisor));
 }
 
 void avg_backward(const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& axes,
                   const Divisor& divisor) {
-  avg_gradient(grad_x, grad_y, WindowOf(axes), DivisorOf(axes, grad_x.size, divisor));
+  avg_gradient(grad_x, grad_y, SlidingWindows(axes), DivisorOf(axes, grad_x.size, divisor));
 }
 
 }  // namespace

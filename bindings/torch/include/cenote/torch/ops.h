@@ -16,6 +16,7 @@
 
 #include "cenote/adaptive.h"
 #include "cenote/export.h"
+#include "cenote/global.h"
 #include "cenote/registry.h"
 #include "cenote/unpool.h"
 #include "cenote/window.h"
@@ -51,6 +52,20 @@ CENOTE_EXPORT at::Tensor sum_pool1d(const at::Tensor& x, const SumPoolOptions& o
 CENOTE_EXPORT at::Tensor sum_pool2d(const at::Tensor& x, const SumPoolOptions& options);
 CENOTE_EXPORT at::Tensor sum_pool3d(const at::Tensor& x, const SumPoolOptions& options);
 
+// The gradient of the following reads x, which autograd keeps; they have no double backward.
+
+CENOTE_EXPORT at::Tensor lp_pool1d(const at::Tensor& x, const LpPoolOptions& options);
+CENOTE_EXPORT at::Tensor lp_pool2d(const at::Tensor& x, const LpPoolOptions& options);
+CENOTE_EXPORT at::Tensor lp_pool3d(const at::Tensor& x, const LpPoolOptions& options);
+
+CENOTE_EXPORT at::Tensor lse_pool1d(const at::Tensor& x, const LsePoolOptions& options);
+CENOTE_EXPORT at::Tensor lse_pool2d(const at::Tensor& x, const LsePoolOptions& options);
+CENOTE_EXPORT at::Tensor lse_pool3d(const at::Tensor& x, const LsePoolOptions& options);
+
+CENOTE_EXPORT at::Tensor soft_pool1d(const at::Tensor& x, const SoftPoolOptions& options);
+CENOTE_EXPORT at::Tensor soft_pool2d(const at::Tensor& x, const SoftPoolOptions& options);
+CENOTE_EXPORT at::Tensor soft_pool3d(const at::Tensor& x, const SoftPoolOptions& options);
+
 // ---- adaptive -----------------------------------------------------------------------------------
 
 CENOTE_EXPORT at::Tensor adaptive_max_pool1d(const at::Tensor& x, const AdaptivePoolOptions& options);
@@ -68,6 +83,10 @@ CENOTE_EXPORT at::Tensor adaptive_avg_pool1d(const at::Tensor& x, const Adaptive
 CENOTE_EXPORT at::Tensor adaptive_avg_pool2d(const at::Tensor& x, const AdaptivePoolOptions& options);
 CENOTE_EXPORT at::Tensor adaptive_avg_pool3d(const at::Tensor& x, const AdaptivePoolOptions& options);
 
+CENOTE_EXPORT at::Tensor adaptive_lp_pool1d(const at::Tensor& x, const AdaptiveLpPoolOptions& options);
+CENOTE_EXPORT at::Tensor adaptive_lp_pool2d(const at::Tensor& x, const AdaptiveLpPoolOptions& options);
+CENOTE_EXPORT at::Tensor adaptive_lp_pool3d(const at::Tensor& x, const AdaptiveLpPoolOptions& options);
+
 // ---- global -------------------------------------------------------------------------------------
 
 CENOTE_EXPORT at::Tensor global_max_pool1d(const at::Tensor& x);
@@ -81,6 +100,36 @@ CENOTE_EXPORT ValuesAndIndices global_max_pool3d_with_indices(const at::Tensor& 
 CENOTE_EXPORT at::Tensor global_avg_pool1d(const at::Tensor& x);
 CENOTE_EXPORT at::Tensor global_avg_pool2d(const at::Tensor& x);
 CENOTE_EXPORT at::Tensor global_avg_pool3d(const at::Tensor& x);
+
+CENOTE_EXPORT at::Tensor global_lp_pool1d(const at::Tensor& x, const GlobalLpPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_lp_pool2d(const at::Tensor& x, const GlobalLpPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_lp_pool3d(const at::Tensor& x, const GlobalLpPoolOptions& options = {});
+
+CENOTE_EXPORT at::Tensor global_lse_pool1d(const at::Tensor& x, const GlobalLsePoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_lse_pool2d(const at::Tensor& x, const GlobalLsePoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_lse_pool3d(const at::Tensor& x, const GlobalLsePoolOptions& options = {});
+
+CENOTE_EXPORT at::Tensor global_gem_pool1d(const at::Tensor& x, const GlobalGemPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_gem_pool2d(const at::Tensor& x, const GlobalGemPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_gem_pool3d(const at::Tensor& x, const GlobalGemPoolOptions& options = {});
+
+CENOTE_EXPORT at::Tensor global_std_pool1d(const at::Tensor& x, const GlobalStdPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_std_pool2d(const at::Tensor& x, const GlobalStdPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_std_pool3d(const at::Tensor& x, const GlobalStdPoolOptions& options = {});
+
+CENOTE_EXPORT at::Tensor global_avgmax_pool1d(const at::Tensor& x,
+                                              const GlobalAvgMaxPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_avgmax_pool2d(const at::Tensor& x,
+                                              const GlobalAvgMaxPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_avgmax_pool3d(const at::Tensor& x,
+                                              const GlobalAvgMaxPoolOptions& options = {});
+
+CENOTE_EXPORT at::Tensor global_catavgmax_pool1d(const at::Tensor& x,
+                                                 const GlobalAvgMaxPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_catavgmax_pool2d(const at::Tensor& x,
+                                                 const GlobalAvgMaxPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_catavgmax_pool3d(const at::Tensor& x,
+                                                 const GlobalAvgMaxPoolOptions& options = {});
 
 // ---- unpool -------------------------------------------------------------------------------------
 // `indices` are i64, as max_pool2d_with_indices and torch give them. The derivative of the backward adds up

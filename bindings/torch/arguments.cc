@@ -1,0 +1,136 @@
+// Names, defaults and order are those of torch's functions; what cenote adds are keywords.
+#include "arguments.h"
+
+#include "convert.h"
+
+namespace cenote::torch_ops {
+
+namespace {
+
+template <Dims OpArguments::* kMember>
+void pack_dims(Stack& stack, const OpArguments& arguments) {
+  stack.emplace_back(to_array_ref(arguments.*kMember));
+}
+template <Dims OpArguments::* kMember>
+void unpack_dims(const c10::IValue& value, const OpInfo& /*op*/, OpArguments& arguments) {
+  arguments.*kMember = to_dims(value.toDimVector());
+}
+
+template <auto kMember>
+void pack_value(Stack& stack, const OpArguments& arguments) {
+  stack.emplace_back(arguments.*kMember);
+}
+template <auto kMember>
+void unpack_value(const c10::IValue& value, const OpInfo& /*op*/, OpArguments& arguments) {
+  using Value = std::remove_reference_t<decltype(arguments.*kMember)>;
+  arguments.*kMember = value.to<Value>();
+}
+
+template <Dims OpArguments::* kMember>
+constexpr Field dims_field(const char* schema) {
+  return {schema, pack_dims<kMember>, unpack_dims<kMember>};
+}
+template <auto kMember>
+constexpr Field value_field(const char* schema) {
+  return {schema, pack_value<kMember>, unpack_value<kMember>};
+}
+
+constexpr Field kKernel = dims_field<&OpArguments::kernel>("int[%] kernel_size");
+constexpr Field kStride = dims_field<&OpArguments::stride>("int[%] stride=[]");
+constexpr Field kPadding = dims_field<&OpArguments::padding>("int[%] padding=0");
+constexpr Field kPaddingEnd = dims_field<&OpArguments::padding_end>("int[%] padding_end=[]");
+constexpr Field kDilation = dims_field<&OpArguments::dilation>("int[%] dilation=1");
+constexpr Field kOutputSize = dims_field<&OpArguments::output_size>("int[%] output_size");
+constexpr Field kCeilMode = value_field<&OpArguments::ceil_mode>("bool ceil_mode=False");
+constexpr Field kCountIncludePad =
+    value_field<&OpArguments::count_include_pad>("bool count_include_pad=True");
+constexpr Field kDivisorOverride = value_field<&OpArguments::divisor_override>("int? divisor_override=None");
+constexpr Field kNormType = value_field<&OpArguments::norm_type>("float norm_type");
+constexpr Field kNormTypeOrTwo = value_field<&OpArguments::norm_type>("float norm_type=2");
+constexpr Field kSharpness = value_field<&OpArguments::sharpness>("float? sharpness=None");
+constexpr Field kP = value_field<&OpArguments::p>("float[] p=[3.]");
+constexpr Field kEps = value_field<&OpArguments::eps>("float eps=1e-06");
+
+void pack_requested_size(Stack& stack, const OpArguments& arguments) {
+  if (arguments.output_size.empty()) {
+    stack.emplace_back();
+  } else {
+    stack.emplace_back(to_array_ref(arguments.output_size));
+  }
+}
+
+/// As in torch: the spatial sizes alone, or all sizes of a batched result, the first two of which are not
+/// looked at.
+void unpack_requested_size(const c10::IValue& value, const OpInfo& op, OpArguments& arguments) {
+  if (value.isNone()) return;
+  const auto sizes = value.toDimVector();
+  const auto rank = static_cast<std::size_t>(op.spatial_rank);
+  // An empty list means the default size to cenote, and is a mistake here.
+  TORCH_CHECK_VALUE(!sizes.empty(), "[", op.name, "] output_size must have 1, ", rank, " or ", rank + 2,
+                    " values, got []");
+  arguments.output_size = to_dims(at::IntArrayRef(sizes).slice(sizes.size() == rank + 2 ? 2 : 0));
+}
+
+constexpr Field kRequestedSize{"int[]? output_size=None", pack_requested_size, unpack_requested_size};
+
+}  // namespace
+
+Signature::Signature(const OpInfo& op) : op_(op) {
+  const auto takes = [&](std::uint32_t parameters) { return (op.parameters & parameters) != 0; };
+  const bool window = takes(kTakesWindow);
+  if (takes(kTakesUnpool)) {
+    positional_ = {&kKernel, &kStride, &kPadding, &kRequestedSize};
+  } else if (takes(kTakesDivisor)) {  // avg
+    positional_ = {&kKernel, &kStride, &kPadding, &kCeilMode, &kCountIncludePad, &kDivisorOverride};
+    keyword_ = {&kPaddingEnd, &kDilation};
+  } else if (window && takes(kTakesNormType)) {  // lp
+    positional_ = {&kNormType, &kKernel, &kStride, &kCeilMode};
+    keyword_ = {&kPadding, &kPaddingEnd, &kDilation};
+  } else if (window) {  // max and what takes the same
+    positional_ = {&kKernel, &kStride, &kPadding, &kDilation, &kCeilMode};
+    keyword_ = {&kPaddingEnd};
+  } else if (takes(kTakesOutputSize)) {
+    if (takes(kTakesNormType)) positional_ = {&kNormType};
+    positional_.push_back(&kOutputSize);
+  } else if (takes(kTakesNormType)) {  // global
+    positional_ = {&kNormTypeOrTwo};
+  } else if (takes(kTakesGem)) {
+    positional_ = {&kP, &kEps};
+  }
+  if (takes(kTakesSharpness)) keyword_.push_back(&kSharpness);
+}
+
+std::string Signature::text_of(const std::vector<const Field*>& fields) const {
+  std::string text;
+  for (const Field* field : fields) {
+    text += ", ";
+    for (const char* letter = field->schema; *letter != '\0'; ++letter) {
+      if (*letter == '%') {
+        text += std::to_string(op_.spatial_rank);
+      } else {
+        text += *letter;
+      }
+    }
+  }
+  return text;
+}
+
+void Signature::pack(Stack& stack, const OpArguments& arguments) const {
+  for (const auto* fields : {&positional_, &keyword_})
+    for (const Field* field : *fields) field->pack(stack, arguments);
+}
+
+OpArguments Signature::unpack(std::span<const c10::IValue> values) const {
+  OpArguments arguments;
+  const c10::IValue* value = values.data();
+  for (const auto* fields : {&positional_, &keyword_})
+    for (const Field* field : *fields) field->unpack(*value++, op_, arguments);
+  return arguments;
+}
+
+const Signature& signature_of(const OpInfo& op) {
+  static const std::vector<Signature> table(ops().begin(), ops().end());
+  return table[static_cast<std::size_t>(&op - ops().data())];
+}
+
+}  // namespace cenote::torch_ops

@@ -1,0 +1,364 @@
+// The kinds of pooling whose gradient depends on the elements, as formulas over vectors. A rule takes two
+// passes over a window: `key` reduced by `First` gives a shift, with which `term` is summed, so that nothing
+// overflows. `finish` makes y of both; `slope` is dy/dx of one element, to which rules that pick the first
+// largest key add `picked_slope` there.
+#if defined(CENOTE_CPU_SMOOTH_RULES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_SMOOTH_RULES_INL_H_
+#undef CENOTE_CPU_SMOOTH_RULES_INL_H_
+#else
+#define CENOTE_CPU_SMOOTH_RULES_INL_H_
+#endif
+
+#include <limits>
+
+#include "cpu/vector-inl.h"
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+
+/// What is known of a window, one per lane.
+template <class D>
+struct Summary {
+  VecOf<D> parameter;
+  VecOf<D> floor;  // of GeM
+  VecOf<D> count;  // real elements
+  VecOf<D> first;  // the keys, reduced
+  VecOf<D> shift;
+  VecOf<D> sum;
+  VecOf<D> second_sum;  // where the rule has one
+  VecOf<D> y;
+};
+
+template <class D>
+HWY_INLINE VecOf<D> Constant(D d, double value) {
+  return hn::Set(d, static_cast<hn::TFromD<D>>(value));
+}
+
+/// False for NaN.
+template <class D>
+HWY_INLINE hn::Mask<D> IsFinite(D d, VecOf<D> v) {
+  return hn::Lt(hn::Abs(v), hn::Set(d, std::numeric_limits<hn::TFromD<D>>::infinity()));
+}
+
+/// q^p for q >= 0; 0^p is 0 for any p, and NaN stays. kPower is p, or 0 for any.
+template <int kPower, class D>
+HWY_INLINE VecOf<D> Power(D d, VecOf<D> q, VecOf<D> p) {
+  if constexpr (kPower == 1) return q;
+  if constexpr (kPower == 2) return hn::Mul(q, q);
+  const auto power = hn::Exp(d, hn::Mul(p, hn::Log(d, q)));
+  return hn::IfThenElse(hn::Gt(q, hn::Zero(d)), power, q);
+}
+
+/// q^(1/p)
+template <int kPower, class D>
+HWY_INLINE VecOf<D> Root(D d, VecOf<D> q, VecOf<D> p) {
+  if constexpr (kPower == 1) return q;
+  if constexpr (kPower == 2) return hn::Sqrt(q);
+  return Power<0>(d, q, hn::Div(Constant(d, 1), p));
+}
+
+/// q^(p - 1)
+template <int kPower, class D>
+HWY_INLINE VecOf<D> PowerSlope(D d, VecOf<D> q, VecOf<D> p) {
+  if constexpr (kPower == 1) return Constant(d, 1);
+  if constexpr (kPower == 2) return q;
+  return Power<0>(d, q, hn::Sub(p, Constant(d, 1)));
+}
+
+/// `slope` where the largest key is less than inf; NaN where it is inf or NaN.
+template <class D>
+HWY_INLINE VecOf<D> IfBelowInfinity(D d, VecOf<D> largest, VecOf<D> slope) {
+  const auto infinity = hn::Set(d, std::numeric_limits<hn::TFromD<D>>::infinity());
+  return hn::IfThenElse(hn::Lt(largest, infinity), slope, hn::Sub(largest, largest));
+}
+
+/// Shifts and scales that are no finite numbers would turn the terms into NaN.
+template <class D>
+HWY_INLINE VecOf<D> FiniteOr(D d, VecOf<D> v, VecOf<D> otherwise) {
+  return hn::IfThenElse(IsFinite(d, v), v, otherwise);
+}
+
+/// (sum |x|^p)^(1/p), the terms scaled by the largest magnitude.
+template <int kPower>
+struct LpRule {
+  using First = MaxReduction;
+  static constexpr bool kTwoSums = false;
+  static constexpr bool kPicksFirst = false;
+  static constexpr double kPadding = 0;
+  static constexpr double kEmpty = 0;
+
+  template <class D>
+  static HWY_INLINE VecOf<D> key(D, const Summary<D>&, VecOf<D> v) {
+    return hn::Abs(v);
+  }
+  template <class D>
+  static HWY_INLINE void choose_shift(D d, Summary<D>& s) {
+    const auto one = Constant(d, 1);
+    s.shift = hn::IfThenElse(hn::Gt(s.first, hn::Zero(d)), FiniteOr(d, s.first, one), one);
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> term(D d, const Summary<D>& s, VecOf<D> v) {
+    return Power<kPower>(d, hn::Div(hn::Abs(v), s.shift), s.parameter);
+  }
+  template <class D>
+  static HWY_INLINE void finish(D d, Summary<D>& s) {
+    const auto y = hn::Mul(s.shift, Root<kPower>(d, s.sum, s.parameter));
+    s.y = hn::IfThenElse(IsFinite(d, s.first), y, s.first);
+  }
+  /// 0 where x is 0.
+  template <class D>
+  static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
+    const auto ratio = hn::Div(hn::Abs(v), s.y);
+    const auto magnitude = PowerSlope<kPower>(d, ratio, s.parameter);
+    return hn::IfThenZeroElse(hn::Eq(v, hn::Zero(d)), hn::CopySign(magnitude, v));
+  }
+};
+
+/// The limit of Lp for p = inf; the first of several largest magnitudes takes the gradient.
+struct MaxMagnitudeRule {
+  using First = MaxReduction;
+  static constexpr bool kTwoSums = false;
+  static constexpr bool kPicksFirst = true;
+  static constexpr double kPadding = 0;
+  static constexpr double kEmpty = 0;
+
+  template <class D>
+  static HWY_INLINE VecOf<D> key(D, const Summary<D>&, VecOf<D> v) {
+    return hn::Abs(v);
+  }
+  template <class D>
+  static HWY_INLINE void choose_shift(D d, Summary<D>& s) {
+    s.shift = hn::Zero(d);
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> term(D d, const Summary<D>&, VecOf<D>) {
+    return hn::Zero(d);
+  }
+  template <class D>
+  static HWY_INLINE void finish(D, Summary<D>& s) {
+    s.y = s.first;
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> slope(D d, Summary<D>&, VecOf<D>) {
+    return hn::Zero(d);
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> picked_slope(D d, const Summary<D>&, VecOf<D> v) {
+    return hn::IfThenZeroElse(hn::Eq(v, hn::Zero(d)), hn::CopySign(Constant(d, 1), v));
+  }
+};
+
+/// (1 / r) log mean exp(r x)
+struct LogSumExpRule {
+  using First = MaxReduction;
+  static constexpr bool kTwoSums = false;
+  static constexpr bool kPicksFirst = false;
+  static constexpr double kPadding = -std::numeric_limits<double>::infinity();
+  static constexpr double kEmpty = -std::numeric_limits<double>::infinity();
+
+  template <class D>
+  static HWY_INLINE VecOf<D> key(D, const Summary<D>&, VecOf<D> v) {
+    return v;
+  }
+  template <class D>
+  static HWY_INLINE void choose_shift(D d, Summary<D>& s) {
+    s.shift = FiniteOr(d, s.first, hn::Zero(d));
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> term(D d, const Summary<D>& s, VecOf<D> v) {
+    return hn::Exp(d, hn::Mul(s.parameter, hn::Sub(v, s.shift)));
+  }
+  template <class D>
+  static HWY_INLINE void finish(D d, Summary<D>& s) {
+    const auto mean = hn::Div(hn::Log(d, hn::Div(s.sum, s.count)), s.parameter);
+    s.y = hn::IfThenElse(IsFinite(d, s.first), hn::Add(s.shift, mean), s.first);
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
+    const auto weight = hn::Div(term(d, s, v), s.sum);
+    const auto real = hn::IfThenElseZero(hn::Gt(s.sum, hn::Zero(d)), weight);
+    return IfBelowInfinity(d, s.first, real);
+  }
+};
+
+/// sum w x / sum w with w = exp(t x)
+struct SoftRule {
+  using First = MaxReduction;
+  static constexpr bool kTwoSums = true;
+  static constexpr bool kPicksFirst = false;
+  static constexpr double kPadding = -std::numeric_limits<double>::infinity();
+  static constexpr double kEmpty = 0;
+
+  template <class D>
+  static HWY_INLINE VecOf<D> key(D, const Summary<D>&, VecOf<D> v) {
+    return v;
+  }
+  template <class D>
+  static HWY_INLINE void choose_shift(D d, Summary<D>& s) {
+    s.shift = FiniteOr(d, s.first, hn::Zero(d));
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> term(D d, const Summary<D>& s, VecOf<D> v) {
+    return hn::Exp(d, hn::Mul(s.parameter, hn::Sub(v, s.shift)));
+  }
+  /// What has no weight adds nothing, -inf too.
+  template <class D>
+  static HWY_INLINE VecOf<D> second_term(D d, const Summary<D>& s, VecOf<D> v, VecOf<D> weight) {
+    return hn::IfThenElseZero(hn::Gt(weight, hn::Zero(d)), hn::Mul(weight, hn::Sub(v, s.shift)));
+  }
+  template <class D>
+  static HWY_INLINE void finish(D d, Summary<D>& s) {
+    const auto y = hn::Add(s.shift, hn::Div(s.second_sum, s.sum));
+    s.y = hn::IfThenElse(IsFinite(d, s.first), y, s.first);
+    s.y = hn::IfThenElseZero(hn::Gt(s.count, hn::Zero(d)), s.y);
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
+    const auto weight = hn::Div(term(d, s, v), s.sum);
+    const auto slope = hn::Mul(weight, hn::MulAdd(s.parameter, hn::Sub(v, s.y), Constant(d, 1)));
+    const auto real = hn::IfThenElseZero(hn::Gt(weight, hn::Zero(d)), slope);
+    return IfBelowInfinity(d, s.first, real);
+  }
+};
+
+/// (mean max(x, floor)^p)^(1/p)
+struct GemRule {
+  using First = MaxReduction;
+  static constexpr bool kTwoSums = false;
+  static constexpr bool kPicksFirst = false;
+  static constexpr double kEmpty = 0;
+
+  /// The maximum that keeps a NaN.
+  template <class D>
+  static HWY_INLINE VecOf<D> key(D d, const Summary<D>& s, VecOf<D> v) {
+    return MaxOrNaN(d, s.floor, v);
+  }
+  template <class D>
+  static HWY_INLINE void choose_shift(D d, Summary<D>& s) {
+    s.shift = FiniteOr(d, s.first, Constant(d, 1));
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> term(D d, const Summary<D>& s, VecOf<D> v) {
+    return Power<0>(d, hn::Div(key(d, s, v), s.shift), s.parameter);
+  }
+  template <class D>
+  static HWY_INLINE void finish(D d, Summary<D>& s) {
+    const auto y = hn::Mul(s.shift, Root<0>(d, hn::Div(s.sum, s.count), s.parameter));
+    s.y = hn::IfThenElse(IsFinite(d, s.first), y, s.first);
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
+    const auto slope = hn::Div(PowerSlope<0>(d, hn::Div(key(d, s, v), s.y), s.parameter), s.count);
+    return hn::IfThenZeroElse(hn::Le(v, s.floor), slope);
+  }
+};
+
+/// dy/dp of GeM: (y / p) (sum c^p log c / sum c^p - log y) with c = max(x, floor)
+struct GemParameterRule : GemRule {
+  static constexpr bool kTwoSums = true;
+
+  template <class D>
+  static HWY_INLINE VecOf<D> second_term(D d, const Summary<D>& s, VecOf<D> v, VecOf<D> weight) {
+    return hn::Mul(weight, hn::Log(d, hn::Div(key(d, s, v), s.shift)));
+  }
+  template <class D>
+  static HWY_INLINE void finish(D d, Summary<D>& s) {
+    GemRule::finish(d, s);
+    const auto logarithm = hn::Sub(hn::Div(s.second_sum, s.sum), hn::Log(d, hn::Div(s.y, s.shift)));
+    s.y = hn::Mul(hn::Div(s.y, s.parameter), logarithm);
+  }
+};
+
+/// sqrt(mean (x - mean)^2)
+struct StdRule {
+  using First = SumReduction;
+  static constexpr bool kTwoSums = false;
+  static constexpr bool kPicksFirst = false;
+  static constexpr double kEmpty = 0;
+
+  template <class D>
+  static HWY_INLINE VecOf<D> key(D, const Summary<D>&, VecOf<D> v) {
+    return v;
+  }
+  template <class D>
+  static HWY_INLINE void choose_shift(D, Summary<D>& s) {
+    s.shift = hn::Div(s.first, s.count);
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> term(D, const Summary<D>& s, VecOf<D> v) {
+    const auto apart = hn::Sub(v, s.shift);
+    return hn::Mul(apart, apart);
+  }
+  template <class D>
+  static HWY_INLINE void finish(D, Summary<D>& s) {
+    s.y = hn::Sqrt(hn::Div(s.sum, s.count));
+  }
+  /// 0 where y is 0.
+  template <class D>
+  static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
+    const auto slope = hn::Div(hn::Sub(v, s.shift), hn::Mul(s.count, s.y));
+    return hn::IfThenZeroElse(hn::Eq(s.y, hn::Zero(d)), slope);
+  }
+};
+
+/// (mean + maximum) / 2; the first maximum takes half of the gradient beside its share of the mean.
+struct AvgMaxRule {
+  using First = MaxReduction;
+  static constexpr bool kTwoSums = false;
+  static constexpr bool kPicksFirst = true;
+  static constexpr double kEmpty = 0;
+
+  template <class D>
+  static HWY_INLINE VecOf<D> key(D, const Summary<D>&, VecOf<D> v) {
+    return v;
+  }
+  template <class D>
+  static HWY_INLINE void choose_shift(D d, Summary<D>& s) {
+    s.shift = hn::Zero(d);
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> term(D, const Summary<D>&, VecOf<D> v) {
+    return v;
+  }
+  template <class D>
+  static HWY_INLINE void finish(D d, Summary<D>& s) {
+    s.y = hn::Mul(Constant(d, 0.5), hn::Add(hn::Div(s.sum, s.count), s.first));
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D>) {
+    return hn::Div(Constant(d, 0.5), s.count);
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> picked_slope(D d, const Summary<D>&, VecOf<D>) {
+    return Constant(d, 0.5);
+  }
+};
+
+/// Where the key of v is the one that `first` kept; NaN equals NaN.
+template <class Rule, class D>
+HWY_INLINE hn::Mask<D> IsPicked(D d, const Summary<D>& s, VecOf<D> v) {
+  const auto key = Rule::key(d, s, v);
+  return hn::Or(hn::Eq(key, s.first), hn::And(hn::IsNaN(key), hn::IsNaN(s.first)));
+}
+
+/// dy/dx of one element per lane, the elements in order. Rules that pick the first of several elements mark
+/// in `shift`, which they do not use, that they have.
+template <class Rule, class D>
+HWY_INLINE VecOf<D> SlopeInOrder(D d, Summary<D>& s, VecOf<D> v) {
+  auto slope = Rule::slope(d, s, v);
+  if constexpr (Rule::kPicksFirst) {
+    const auto picked = hn::And(IsPicked<Rule>(d, s, v), hn::Eq(s.shift, hn::Zero(d)));
+    s.shift = hn::IfThenElse(picked, Constant(d, 1), s.shift);
+    slope = hn::Add(slope, hn::IfThenElseZero(picked, Rule::picked_slope(d, s, v)));
+  }
+  return slope;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

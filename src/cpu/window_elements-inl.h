@@ -1,0 +1,134 @@
+// The elements of windows in the three ways that loops over all of them want them: as rows of taps for many
+// outputs at once, packed for one output at a time, and as pixels whose channels lie side by side.
+#if defined(CENOTE_CPU_WINDOW_ELEMENTS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_WINDOW_ELEMENTS_INL_H_
+#undef CENOTE_CPU_WINDOW_ELEMENTS_INL_H_
+#else
+#define CENOTE_CPU_WINDOW_ELEMENTS_INL_H_
+#endif
+
+#include <vector>
+
+#include "cpu/tap_rows-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+
+/// Vectors as wide as they come: these loops compute more than they load.
+template <class T>
+using WideTag = hn::ScalableTag<T>;
+
+template <class T>
+std::int64_t lanes_of() {
+  return static_cast<std::int64_t>(hn::Lanes(WideTag<T>()));
+}
+
+// ---- rows of outputs ----------------------------------------------------------------------------
+
+/// How many columns of each window are real, as T.
+template <class T>
+std::vector<T> column_counts(const Axis& w) {
+  std::vector<T> counts(static_cast<std::size_t>(w.out()) + kMaxLanes<T>, T{1});
+  for (std::int64_t o = 0; o < w.out(); ++o)
+    counts[static_cast<std::size_t>(o)] = static_cast<T>(w.taps(o).count);
+  return counts;
+}
+
+/// Pointers to the rows of all taps, those of one input row after those of the one before.
+template <class T>
+std::vector<T*> tap_pointers(const TapRows<T>& rows, const Axes& axes) {
+  std::vector<T*> pointers;
+  const std::int64_t count = axes[0].kernel() * axes[1].kernel();
+  for (std::int64_t row = 0; row < count; ++row)
+    for (std::int64_t j = 0; j < axes[2].kernel(); ++j) pointers.push_back(rows.at(row, j));
+  return pointers;
+}
+
+template <class T>
+std::int64_t bytes_per_output_row(const Axes& axes) {
+  return static_cast<std::int64_t>(sizeof(T)) * axes[2].out() * axes[0].kernel() * axes[1].kernel() *
+         axes[2].kernel();
+}
+
+// ---- single windows -----------------------------------------------------------------------------
+
+/// The elements of one window side by side: where they are, if they are so already.
+template <class T>
+class PackedWindow {
+ public:
+  void pack(const InputRows<T>& rows, const Taps& columns, std::int64_t dilation, std::int64_t stride) {
+    const std::int64_t step = dilation * stride;
+    count_ = rows.count() * columns.count;
+    if (count_ == 0) return;
+    bool dense = step == 1 || columns.count == 1;
+    for (std::int64_t i = 1; i < rows.count() && dense; ++i)
+      dense = rows.row(i) - rows.row(i - 1) == columns.count;
+    values_ = rows.row(0) + columns.position * stride;
+    if (dense) return;
+    T* to = memory_.resize(static_cast<std::size_t>(count_));
+    values_ = to;
+    for (std::int64_t i = 0; i < rows.count(); ++i) {
+      const T* const from = rows.row(i) + columns.position * stride;
+      for (std::int64_t j = 0; j < columns.count; ++j) *to++ = from[j * step];
+    }
+  }
+  const T* values() const { return values_; }
+  std::int64_t count() const { return count_; }
+
+ private:
+  const T* values_ = nullptr;
+  std::int64_t count_ = 0;
+  Scratch<T> memory_;
+};
+
+template <class T>
+std::int64_t bytes_per_window(const Axes& axes) {
+  return static_cast<std::int64_t>(sizeof(T)) * axes[0].kernel() * axes[1].kernel() * axes[2].kernel();
+}
+
+// ---- channels last ------------------------------------------------------------------------------
+
+constexpr std::int64_t kChannelBlock = 32;
+
+/// Offsets of the pixels of one window, in elements of each of two tensors, and the numbers of its taps.
+struct PixelOffsets {
+  std::vector<std::int64_t> x;
+  std::vector<std::int64_t> grad_x;
+  std::vector<std::int64_t> taps;
+
+  void collect(const Axes& axes, const Array5& position, const Array5& x_stride, const Array5& grad_stride) {
+    x.clear();
+    grad_x.clear();
+    taps.clear();
+    const Taps d = axes[0].taps(position[2]);
+    const Taps h = axes[1].taps(position[3]);
+    const Taps w = axes[2].taps(position[4]);
+    for (std::int64_t i = 0; i < d.count; ++i) {
+      for (std::int64_t j = 0; j < h.count; ++j) {
+        for (std::int64_t k = 0; k < w.count; ++k) {
+          const std::int64_t at[3] = {d.position + i * axes[0].dilation(),
+                                      h.position + j * axes[1].dilation(),
+                                      w.position + k * axes[2].dilation()};
+          x.push_back(at[0] * x_stride[2] + at[1] * x_stride[3] + at[2] * x_stride[4]);
+          grad_x.push_back(at[0] * grad_stride[2] + at[1] * grad_stride[3] + at[2] * grad_stride[4]);
+          taps.push_back(((d.first + i) * axes[1].kernel() + h.first + j) * axes[2].kernel() + w.first + k);
+        }
+      }
+    }
+  }
+  std::int64_t count() const { return static_cast<std::int64_t>(x.size()); }
+};
+
+/// Vectors of the channels first .. end - 1: body(c, number of channels or 0 for all lanes).
+template <class T, class Body>
+HWY_INLINE void ForEachChannelVector(std::int64_t first, std::int64_t end, const Body& body) {
+  for (std::int64_t c = first; c < end; c += lanes_of<T>())
+    body(c, static_cast<std::size_t>(end - c >= lanes_of<T>() ? 0 : end - c));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif
