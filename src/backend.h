@@ -58,6 +58,12 @@ struct UnpoolBackend {
                                               const ConstTensor5& indices);
 };
 
+/// One element of each window, by rank or by frequency. The gradient is that of the window's max_backward.
+struct SelectBackend {
+  void (*median)(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& axes);
+  void (*mode)(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& axes);
+};
+
 /// Kinds of pooling whose gradient depends on the elements.
 enum class SmoothKind : std::uint8_t {
   kLp,            // (sum |x|^p)^(1/p); p = inf: max |x|
@@ -96,6 +102,7 @@ struct Backend {
   GlobalBackend global;
   UnpoolBackend unpool;
   SmoothBackend smooth;
+  SelectBackend select;
   ConvertBackend convert;
   bool any_dtype;  // else the families take f32 and f64 alone
 };
@@ -111,6 +118,7 @@ extern const AdaptiveBackend adaptive;
 extern const GlobalBackend global;
 extern const UnpoolBackend unpool;
 extern const SmoothBackend smooth;
+extern const SelectBackend select;
 extern const ConvertBackend convert;
 }  // namespace reference
 
@@ -121,6 +129,7 @@ const AdaptiveBackend& adaptive();
 const GlobalBackend& global();
 const UnpoolBackend& unpool();
 const SmoothBackend& smooth();
+const SelectBackend& select();
 const ConvertBackend& convert();
 }  // namespace cpu
 

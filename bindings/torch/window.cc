@@ -140,4 +140,44 @@ at::Tensor soft_pool3d(const at::Tensor& x, const SoftPoolOptions& options) {
   return pool(op_named("soft_pool3d"), x, to_arguments(options));
 }
 
+at::Tensor median_pool1d(const at::Tensor& x, const MedianPoolOptions& options) {
+  return pool(op_named("median_pool1d"), x, to_arguments(options));
+}
+at::Tensor median_pool2d(const at::Tensor& x, const MedianPoolOptions& options) {
+  return pool(op_named("median_pool2d"), x, to_arguments(options));
+}
+at::Tensor median_pool3d(const at::Tensor& x, const MedianPoolOptions& options) {
+  return pool(op_named("median_pool3d"), x, to_arguments(options));
+}
+
+ValuesAndIndices median_pool1d_with_indices(const at::Tensor& x, const MedianPoolOptions& options) {
+  return pool_with_indices(op_named("median_pool1d"), x, to_arguments(options));
+}
+ValuesAndIndices median_pool2d_with_indices(const at::Tensor& x, const MedianPoolOptions& options) {
+  return pool_with_indices(op_named("median_pool2d"), x, to_arguments(options));
+}
+ValuesAndIndices median_pool3d_with_indices(const at::Tensor& x, const MedianPoolOptions& options) {
+  return pool_with_indices(op_named("median_pool3d"), x, to_arguments(options));
+}
+
+at::Tensor mode_pool1d(const at::Tensor& x, const ModePoolOptions& options) {
+  return pool(op_named("mode_pool1d"), x, to_arguments(options));
+}
+at::Tensor mode_pool2d(const at::Tensor& x, const ModePoolOptions& options) {
+  return pool(op_named("mode_pool2d"), x, to_arguments(options));
+}
+at::Tensor mode_pool3d(const at::Tensor& x, const ModePoolOptions& options) {
+  return pool(op_named("mode_pool3d"), x, to_arguments(options));
+}
+
+ValuesAndIndices mode_pool1d_with_indices(const at::Tensor& x, const ModePoolOptions& options) {
+  return pool_with_indices(op_named("mode_pool1d"), x, to_arguments(options));
+}
+ValuesAndIndices mode_pool2d_with_indices(const at::Tensor& x, const ModePoolOptions& options) {
+  return pool_with_indices(op_named("mode_pool2d"), x, to_arguments(options));
+}
+ValuesAndIndices mode_pool3d_with_indices(const at::Tensor& x, const ModePoolOptions& options) {
+  return pool_with_indices(op_named("mode_pool3d"), x, to_arguments(options));
+}
+
 }  // namespace cenote::torch_ops

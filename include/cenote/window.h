@@ -274,6 +274,32 @@ CENOTE_EXPORT void sum_pool2d_backward_into(const TensorView& grad_x, const Cons
 CENOTE_EXPORT void sum_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
                                             const SumPoolOptions& options);
 
+// ---- median, mode -------------------------------------------------------------------------------
+// One element of each window, with indices and taps as max. The median is the lower one, of rank
+// floor((n - 1) / 2) among the n real elements; the mode is the most frequent value, of equally frequent ones
+// that which comes first: what label volumes need. Of equal elements the first gives the index, and a NaN,
+// the first, wins over everything. A window without a real element gives 0 and index -1.
+
+#define CENOTE_CHOICE_POOL(NAME, OPTIONS)                                                               \
+  CENOTE_EXPORT Dims NAME##_shape(const Dims& x_sizes, const OPTIONS& options);                         \
+  CENOTE_EXPORT Tensor NAME(const ConstTensorView& x, const OPTIONS& options);                          \
+  CENOTE_EXPORT MaxPoolResult NAME##_with_indices(const ConstTensorView& x, const OPTIONS& options,     \
+                                                  DType indices_dtype = DType::i64);                    \
+  CENOTE_EXPORT void NAME##_into(const TensorView& y, const ConstTensorView& x, const OPTIONS& options, \
+                                 const TensorView* indices = nullptr);                                  \
+  CENOTE_EXPORT Tensor NAME##_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,   \
+                                       const Dims& x_sizes, const OPTIONS& options);                    \
+  CENOTE_EXPORT void NAME##_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,      \
+                                          const ConstTensorView& indices, const OPTIONS& options)
+
+CENOTE_CHOICE_POOL(median_pool1d, MedianPoolOptions);
+CENOTE_CHOICE_POOL(median_pool2d, MedianPoolOptions);
+CENOTE_CHOICE_POOL(median_pool3d, MedianPoolOptions);
+
+CENOTE_CHOICE_POOL(mode_pool1d, ModePoolOptions);
+CENOTE_CHOICE_POOL(mode_pool2d, ModePoolOptions);
+CENOTE_CHOICE_POOL(mode_pool3d, ModePoolOptions);
+
 // ---- lp, lse, soft ------------------------------------------------------------------------------
 // The elements of a window are real ones alone. Terms are scaled or shifted by the largest, so that nothing
 // overflows on the way. A window without a real element gives 0, -inf with lse. The gradient of Lp is 0 where

@@ -73,7 +73,7 @@ ConstTensorView read_indices_of(const TensorView* indices) {
   return *indices;
 }
 
-#define CENOTE_EXTREMUM(NAME, SUMMARY, RANK)                                                                 \
+#define CENOTE_CHOICE(NAME, SUMMARY, RANK)                                                                   \
   OpInfo {                                                                                                   \
     #NAME #RANK "d", "window", SUMMARY, RANK, kTakesWindow, true,                                            \
         [](const Dims& x, const OpArguments& a) { return NAME##RANK##d_shape(x, max_options(a)); },          \
@@ -98,8 +98,10 @@ ConstTensorView read_indices_of(const TensorView* indices) {
            const OpArguments& a) { NAME##RANK##d_backward_into(grad_x, grad_y, OPTIONS(a)); }            \
   }
 
-#define CENOTE_MAX_POOL(RANK) CENOTE_EXTREMUM(max_pool, "maximum over a sliding window", RANK)
-#define CENOTE_MIN_POOL(RANK) CENOTE_EXTREMUM(min_pool, "minimum over a sliding window", RANK)
+#define CENOTE_MAX_POOL(RANK) CENOTE_CHOICE(max_pool, "maximum over a sliding window", RANK)
+#define CENOTE_MIN_POOL(RANK) CENOTE_CHOICE(min_pool, "minimum over a sliding window", RANK)
+#define CENOTE_MEDIAN_POOL(RANK) CENOTE_CHOICE(median_pool, "lower median over a sliding window", RANK)
+#define CENOTE_MODE_POOL(RANK) CENOTE_CHOICE(mode_pool, "most frequent value over a sliding window", RANK)
 #define CENOTE_AVG_POOL(RANK) \
   CENOTE_MEAN(avg_pool, "mean over a sliding window", kTakesWindow | kTakesDivisor, avg_options, RANK)
 #define CENOTE_SUM_POOL(RANK) \
@@ -231,6 +233,8 @@ ConstTensorView read_indices_of(const TensorView* indices) {
 constexpr std::array kOps{
     CENOTE_ALL_RANKS(CENOTE_MAX_POOL),
     CENOTE_ALL_RANKS(CENOTE_MIN_POOL),
+    CENOTE_ALL_RANKS(CENOTE_MEDIAN_POOL),
+    CENOTE_ALL_RANKS(CENOTE_MODE_POOL),
     CENOTE_ALL_RANKS(CENOTE_AVG_POOL),
     CENOTE_ALL_RANKS(CENOTE_SUM_POOL),
     CENOTE_ALL_RANKS(CENOTE_LP_POOL),

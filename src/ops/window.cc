@@ -14,10 +14,15 @@ namespace {
 
 constexpr OpNames kMax{"max_pool1d", "max_pool2d", "max_pool3d"};
 constexpr OpNames kMin{"min_pool1d", "min_pool2d", "min_pool3d"};
+constexpr OpNames kMedian{"median_pool1d", "median_pool2d", "median_pool3d"};
+constexpr OpNames kMode{"mode_pool1d", "mode_pool2d", "mode_pool3d"};
 constexpr OpNames kAvg{"avg_pool1d", "avg_pool2d", "avg_pool3d"};
 constexpr OpNames kSum{"sum_pool1d", "sum_pool2d", "sum_pool3d"};
 constexpr OpNames kMaxBackward{"max_pool1d_backward", "max_pool2d_backward", "max_pool3d_backward"};
 constexpr OpNames kMinBackward{"min_pool1d_backward", "min_pool2d_backward", "min_pool3d_backward"};
+constexpr OpNames kMedianBackward{"median_pool1d_backward", "median_pool2d_backward",
+                                  "median_pool3d_backward"};
+constexpr OpNames kModeBackward{"mode_pool1d_backward", "mode_pool2d_backward", "mode_pool3d_backward"};
 constexpr OpNames kAvgBackward{"avg_pool1d_backward", "avg_pool2d_backward", "avg_pool3d_backward"};
 constexpr OpNames kSumBackward{"sum_pool1d_backward", "sum_pool2d_backward", "sum_pool3d_backward"};
 
@@ -118,32 +123,43 @@ Dims shape(const OpName& op, const Dims& x_sizes, const Options& options) {
   return infer_sizes(op, x_sizes, resolve_axes(op, options), options.ceil_mode);
 }
 
-void extremum_into(const OpName& op, Order order, const TensorView& y, const ConstTensorView& x,
-                   const MaxPoolOptions& options, const TensorView* indices) {
+/// How an op chooses one element of each window.
+enum class Choice { kLargest, kSmallest, kMiddle, kMostFrequent };
+
+void choose(Choice choice, const Backend& loops, const Tensor5& y, const Tensor5* record,
+            const ConstTensor5& x, const WindowAxes& axes) {
+  if (choice == Choice::kMiddle) return loops.select.median(y, record, x, axes);
+  if (choice == Choice::kMostFrequent) return loops.select.mode(y, record, x, axes);
+  loops.window.max(y, record, x, axes);
+}
+
+void chosen_into(const OpName& op, Choice choice, const TensorView& y, const ConstTensorView& x,
+                 const MaxPoolOptions& options, const TensorView* indices) {
+  const Order order = choice == Choice::kSmallest ? Order::kReversed : Order::kAscending;
   const WindowAxes axes = resolve_axes(op, options);
   const Dims y_sizes = infer_sizes(op, x.sizes, axes, options.ceil_mode);
   run_max(op, y, indices, x, y_sizes, tap_dtype(op, options.kernel), order,
           [&](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
-            loops.window.max(to, record, from, axes);
+            choose(choice, loops, to, record, from, axes);
           });
 }
 
-Tensor extremum(const OpName& op, Order order, const ConstTensorView& x, const MaxPoolOptions& options) {
+Tensor chosen(const OpName& op, Choice choice, const ConstTensorView& x, const MaxPoolOptions& options) {
   Tensor y = make_output(op, x, shape(op, x.sizes, options));
-  extremum_into(op, order, y, x, options, nullptr);
+  chosen_into(op, choice, y, x, options, nullptr);
   return y;
 }
 
-MaxPoolResult extremum_with_indices(const OpName& op, Order order, const ConstTensorView& x,
-                                    const MaxPoolOptions& options, DType indices_dtype) {
+MaxPoolResult chosen_with_indices(const OpName& op, Choice choice, const ConstTensorView& x,
+                                  const MaxPoolOptions& options, DType indices_dtype) {
   const Dims y_sizes = shape(op, x.sizes, options);
   MaxPoolResult result = make_outputs(op, x, y_sizes, indices_dtype, tap_dtype(op, options.kernel));
-  extremum_into(op, order, result.values, x, options, &result.indices.view());
+  chosen_into(op, choice, result.values, x, options, &result.indices.view());
   return result;
 }
 
-void extremum_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
-                            const ConstTensorView& indices, const MaxPoolOptions& options) {
+void chosen_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
+                          const ConstTensorView& indices, const MaxPoolOptions& options) {
   const WindowAxes axes = resolve_axes(op, options);
   const Dims y_sizes = infer_sizes(op, grad_x.sizes, axes, options.ceil_mode);
   run_max_backward(
@@ -153,10 +169,10 @@ void extremum_backward_into(const OpName& op, const TensorView& grad_x, const Co
       });
 }
 
-Tensor extremum_backward(const OpName& op, const ConstTensorView& grad_y, const ConstTensorView& indices,
-                         const Dims& x_sizes, const MaxPoolOptions& options) {
+Tensor chosen_backward(const OpName& op, const ConstTensorView& grad_y, const ConstTensorView& indices,
+                       const Dims& x_sizes, const MaxPoolOptions& options) {
   Tensor grad_x = make_gradient(op, grad_y, shape(op, x_sizes, options), x_sizes);
-  extremum_backward_into(op, grad_x, grad_y, indices, options);
+  chosen_backward_into(op, grad_x, grad_y, indices, options);
   return grad_x;
 }
 
@@ -230,28 +246,28 @@ DType max_pool_tap_dtype(const Dims& kernel, int spatial_rank) {
 }
 
 // The public names differ in the spatial rank alone.
-#define CENOTE_EXTREMUM(NAME, OPTIONS, NAMES, ORDER, RANK)                                       \
+#define CENOTE_CHOICE(NAME, OPTIONS, NAMES, CHOICE, RANK)                                        \
   Dims NAME##RANK##d_shape(const Dims& x_sizes, const OPTIONS& options) {                        \
     return shape(op_of(NAMES, RANK), x_sizes, options);                                          \
   }                                                                                              \
   Tensor NAME##RANK##d(const ConstTensorView& x, const OPTIONS& options) {                       \
-    return extremum(op_of(NAMES, RANK), ORDER, x, options);                                      \
+    return chosen(op_of(NAMES, RANK), CHOICE, x, options);                                       \
   }                                                                                              \
   MaxPoolResult NAME##RANK##d_with_indices(const ConstTensorView& x, const OPTIONS& options,     \
                                            DType indices_dtype) {                                \
-    return extremum_with_indices(op_of(NAMES, RANK), ORDER, x, options, indices_dtype);          \
+    return chosen_with_indices(op_of(NAMES, RANK), CHOICE, x, options, indices_dtype);           \
   }                                                                                              \
   void NAME##RANK##d_into(const TensorView& y, const ConstTensorView& x, const OPTIONS& options, \
                           const TensorView* indices) {                                           \
-    extremum_into(op_of(NAMES, RANK), ORDER, y, x, options, indices);                            \
+    chosen_into(op_of(NAMES, RANK), CHOICE, y, x, options, indices);                             \
   }                                                                                              \
   Tensor NAME##RANK##d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,   \
                                 const Dims& x_sizes, const OPTIONS& options) {                   \
-    return extremum_backward(op_of(NAMES##Backward, RANK), grad_y, indices, x_sizes, options);   \
+    return chosen_backward(op_of(NAMES##Backward, RANK), grad_y, indices, x_sizes, options);     \
   }                                                                                              \
   void NAME##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,      \
                                    const ConstTensorView& indices, const OPTIONS& options) {     \
-    extremum_backward_into(op_of(NAMES##Backward, RANK), grad_x, grad_y, indices, options);      \
+    chosen_backward_into(op_of(NAMES##Backward, RANK), grad_x, grad_y, indices, options);        \
   }
 
 #define CENOTE_MEAN(NAME, OPTIONS, NAMES, RANK)                                                    \
@@ -273,13 +289,15 @@ DType max_pool_tap_dtype(const Dims& kernel, int spatial_rank) {
     mean_backward_into(op_of(NAMES##Backward, RANK), grad_x, grad_y, options);                     \
   }
 
-#define CENOTE_WINDOW_OPS(RANK)                                            \
-  CENOTE_EXTREMUM(max_pool, MaxPoolOptions, kMax, Order::kAscending, RANK) \
-  CENOTE_EXTREMUM(min_pool, MinPoolOptions, kMin, Order::kReversed, RANK)  \
-  CENOTE_MEAN(avg_pool, AvgPoolOptions, kAvg, RANK)                        \
-  CENOTE_MEAN(sum_pool, SumPoolOptions, kSum, RANK)                        \
-  CENOTE_SMOOTH(lp_pool, LpPoolOptions, RANK)                              \
-  CENOTE_SMOOTH(lse_pool, LsePoolOptions, RANK)                            \
+#define CENOTE_WINDOW_OPS(RANK)                                                 \
+  CENOTE_CHOICE(max_pool, MaxPoolOptions, kMax, Choice::kLargest, RANK)         \
+  CENOTE_CHOICE(min_pool, MinPoolOptions, kMin, Choice::kSmallest, RANK)        \
+  CENOTE_CHOICE(median_pool, MedianPoolOptions, kMedian, Choice::kMiddle, RANK) \
+  CENOTE_CHOICE(mode_pool, ModePoolOptions, kMode, Choice::kMostFrequent, RANK) \
+  CENOTE_MEAN(avg_pool, AvgPoolOptions, kAvg, RANK)                             \
+  CENOTE_MEAN(sum_pool, SumPoolOptions, kSum, RANK)                             \
+  CENOTE_SMOOTH(lp_pool, LpPoolOptions, RANK)                                   \
+  CENOTE_SMOOTH(lse_pool, LsePoolOptions, RANK)                                 \
   CENOTE_SMOOTH(soft_pool, SoftPoolOptions, RANK)
 
 CENOTE_WINDOW_OPS(1)
@@ -287,6 +305,6 @@ CENOTE_WINDOW_OPS(2)
 CENOTE_WINDOW_OPS(3)
 #undef CENOTE_WINDOW_OPS
 #undef CENOTE_MEAN
-#undef CENOTE_EXTREMUM
+#undef CENOTE_CHOICE
 
 }  // namespace cenote

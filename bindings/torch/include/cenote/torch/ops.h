@@ -52,6 +52,25 @@ CENOTE_EXPORT at::Tensor sum_pool1d(const at::Tensor& x, const SumPoolOptions& o
 CENOTE_EXPORT at::Tensor sum_pool2d(const at::Tensor& x, const SumPoolOptions& options);
 CENOTE_EXPORT at::Tensor sum_pool3d(const at::Tensor& x, const SumPoolOptions& options);
 
+CENOTE_EXPORT at::Tensor median_pool1d(const at::Tensor& x, const MedianPoolOptions& options);
+CENOTE_EXPORT at::Tensor median_pool2d(const at::Tensor& x, const MedianPoolOptions& options);
+CENOTE_EXPORT at::Tensor median_pool3d(const at::Tensor& x, const MedianPoolOptions& options);
+
+CENOTE_EXPORT ValuesAndIndices median_pool1d_with_indices(const at::Tensor& x,
+                                                          const MedianPoolOptions& options);
+CENOTE_EXPORT ValuesAndIndices median_pool2d_with_indices(const at::Tensor& x,
+                                                          const MedianPoolOptions& options);
+CENOTE_EXPORT ValuesAndIndices median_pool3d_with_indices(const at::Tensor& x,
+                                                          const MedianPoolOptions& options);
+
+CENOTE_EXPORT at::Tensor mode_pool1d(const at::Tensor& x, const ModePoolOptions& options);
+CENOTE_EXPORT at::Tensor mode_pool2d(const at::Tensor& x, const ModePoolOptions& options);
+CENOTE_EXPORT at::Tensor mode_pool3d(const at::Tensor& x, const ModePoolOptions& options);
+
+CENOTE_EXPORT ValuesAndIndices mode_pool1d_with_indices(const at::Tensor& x, const ModePoolOptions& options);
+CENOTE_EXPORT ValuesAndIndices mode_pool2d_with_indices(const at::Tensor& x, const ModePoolOptions& options);
+CENOTE_EXPORT ValuesAndIndices mode_pool3d_with_indices(const at::Tensor& x, const ModePoolOptions& options);
+
 // The gradient of the following reads x, which autograd keeps; they have no double backward.
 
 CENOTE_EXPORT at::Tensor lp_pool1d(const at::Tensor& x, const LpPoolOptions& options);
