@@ -1,6 +1,11 @@
 // Names, defaults and order are those of torch's functions; what cenote adds are keywords.
 #include "arguments.h"
 
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <type_traits>
+
 #include "convert.h"
 
 namespace cenote::torch_ops {
@@ -51,6 +56,53 @@ constexpr Field kSharpness = value_field<&OpArguments::sharpness>("float? sharpn
 constexpr Field kP = value_field<&OpArguments::p>("float[] p=[3.]");
 constexpr Field kEps = value_field<&OpArguments::eps>("float eps=1e-06");
 
+/// A choice by its name.
+template <class Choice>
+struct Named {
+  const char* name;
+  Choice choice;
+};
+
+constexpr Named<Convention> kConventions[] = {{"pytorch", Convention::kPyTorch}, {"onnx", Convention::kOnnx}};
+constexpr Named<AutoPad> kAutoPads[] = {{"NOTSET", AutoPad::kNotSet},
+                                        {"SAME_UPPER", AutoPad::kSameUpper},
+                                        {"SAME_LOWER", AutoPad::kSameLower},
+                                        {"VALID", AutoPad::kValid}};
+
+template <class Choice, std::size_t kCount>
+const char* name_of(const Named<Choice> (&choices)[kCount], Choice choice) {
+  for (const auto& named : choices)
+    if (named.choice == choice) return named.name;
+  return "";
+}
+
+template <class Choice, std::size_t kCount>
+Choice choice_of(const Named<Choice> (&choices)[kCount], const OpInfo& op, const char* argument,
+                 const std::string& name) {
+  std::string names;
+  for (const auto& named : choices) {
+    if (name == named.name) return named.choice;
+    names += (names.empty() ? "" : ", ") + std::string(named.name);
+  }
+  TORCH_CHECK_VALUE(false, "[", op.name, "] ", argument, " must be one of ", names, ", got '", name, "'");
+}
+
+constexpr Field kConvention{"str convention='pytorch'",
+                            [](Stack& stack, const OpArguments& arguments) {
+                              stack.emplace_back(name_of(kConventions, arguments.convention));
+                            },
+                            [](const c10::IValue& value, const OpInfo& op, OpArguments& arguments) {
+                              arguments.convention =
+                                  choice_of(kConventions, op, "convention", value.toStringRef());
+                            }};
+constexpr Field kAutoPad{"str auto_pad='NOTSET'",
+                         [](Stack& stack, const OpArguments& arguments) {
+                           stack.emplace_back(name_of(kAutoPads, arguments.auto_pad));
+                         },
+                         [](const c10::IValue& value, const OpInfo& op, OpArguments& arguments) {
+                           arguments.auto_pad = choice_of(kAutoPads, op, "auto_pad", value.toStringRef());
+                         }};
+
 void pack_requested_size(Stack& stack, const OpArguments& arguments) {
   if (arguments.output_size.empty()) {
     stack.emplace_back();
@@ -98,6 +150,7 @@ Signature::Signature(const OpInfo& op) : op_(op) {
     positional_ = {&kP, &kEps};
   }
   if (takes(kTakesSharpness)) keyword_.push_back(&kSharpness);
+  if (window) keyword_.insert(keyword_.end(), {&kConvention, &kAutoPad});
 }
 
 std::string Signature::text_of(const std::vector<const Field*>& fields) const {
@@ -126,6 +179,18 @@ OpArguments Signature::unpack(std::span<const c10::IValue> values) const {
   for (const auto* fields : {&positional_, &keyword_})
     for (const Field* field : *fields) field->unpack(*value++, op_, arguments);
   return arguments;
+}
+
+std::int64_t value_at(const Dims& values, int axis) { return values[values.size() == 1 ? 0 : axis]; }
+
+std::int64_t begin_padding(const OpArguments& arguments, int axis, std::int64_t in, std::int64_t out) {
+  const bool upper = arguments.auto_pad == AutoPad::kSameUpper;
+  if (!upper && arguments.auto_pad != AutoPad::kSameLower) return value_at(arguments.padding, axis);
+  const std::int64_t kernel = value_at(arguments.kernel, axis);
+  const std::int64_t stride = arguments.stride.empty() ? kernel : value_at(arguments.stride, axis);
+  const std::int64_t covered = (out - 1) * stride + (kernel - 1) * value_at(arguments.dilation, axis) + 1;
+  const std::int64_t total = std::max<std::int64_t>(covered - in, 0);
+  return upper ? total / 2 : total - total / 2;
 }
 
 const Signature& signature_of(const OpInfo& op) {

@@ -5,6 +5,7 @@
 #include <ATen/core/stack.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -43,5 +44,10 @@ class Signature {
 };
 
 const Signature& signature_of(const OpInfo& op);
+
+/// One value of an option that takes one for all axes or one per axis.
+std::int64_t value_at(const Dims& values, int axis);
+/// Padding at the begin of an axis of a window op, auto_pad resolved.
+std::int64_t begin_padding(const OpArguments& arguments, int axis, std::int64_t in, std::int64_t out);
 
 }  // namespace cenote::torch_ops

@@ -1,7 +1,9 @@
-// Gradients. A recorded forward keeps the compact record (max) or nothing but sizes (avg); the recorded
-// backward is differentiable again, since every op here is linear in its incoming gradient. An unpooling
-// keeps the indices it was given.
+// Gradients. A recorded forward keeps the compact record (max), the indices it was given (unpooling), the
+// input (ops whose gradient depends on it) or nothing but sizes (avg). The recorded backward is
+// differentiable again; for the ops that keep their input it is then an expression of torch's own operators.
+// Tangents of forward mode pass through all of them.
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <string>
@@ -9,6 +11,7 @@
 #include <vector>
 
 #include "convert.h"
+#include "expanded.h"
 #include "kernels.h"
 
 namespace cenote::torch_ops {
@@ -70,12 +73,24 @@ class Pool : public torch::autograd::Function<Pool> {
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const OpInfo& op = kept_op(context);
+    if (op.gradient_reads_x && at::GradMode::is_enabled())
+      return {differentiable_gradient(context, op, gradients[0]), at::Tensor()};
     Stack stack{gradients[0]};
     if (keeps_tensor(op)) stack.emplace_back(context->get_saved_variables()[0]);
     stack.push_back(context->saved_data["input_size"]);
     append(stack, kept_arguments(context->saved_data["arguments"]));
     stack.push_back(context->saved_data["channels_last"]);
     return {call_one(op, Form::kBackward, stack), at::Tensor()};
+  }
+
+ private:
+  /// For create_graph: the gradient of the op as an expression of torch's own operators.
+  static at::Tensor differentiable_gradient(AutogradContext* context, const OpInfo& op,
+                                            const at::Tensor& gradient) {
+    const at::Tensor x = context->get_saved_variables()[0];
+    const OpArguments arguments = signature_of(op).unpack(kept_arguments(context->saved_data["arguments"]));
+    return torch::autograd::grad({expanded(op, x, arguments)}, {x}, {gradient}, /*retain_graph=*/true,
+                                 /*create_graph=*/true)[0];
   }
 };
 
@@ -100,7 +115,8 @@ class PoolBackward : public torch::autograd::Function<PoolBackward> {
     const OpInfo& op = kept_op(context);
     const auto arguments = kept_arguments(context->saved_data["arguments"]);
     TORCH_CHECK_NOT_IMPLEMENTED(!op.gradient_reads_x, "[", op.name,
-                                "] has no double backward: its gradient depends on the input");
+                                "_backward] is not differentiable itself: differentiate ", op.name,
+                                " with create_graph");
     if (op.records_indices) {
       const at::Tensor record = context->get_saved_variables()[0];
       return {gather_at_record(op, gradients[0], record, signature_of(op).unpack(arguments)), at::Tensor(),
@@ -117,9 +133,29 @@ class PoolBackward : public torch::autograd::Function<PoolBackward> {
   }
 };
 
-/// A forward-mode tangent goes through Function too, which refuses it; passing it by would lose it.
-bool wants_gradient(const at::Tensor& tensor) {
-  return (at::GradMode::is_enabled() && tensor.requires_grad()) || tensor._fw_grad(/*level=*/0).defined();
+bool records_gradient(const at::Tensor& tensor) {
+  return at::GradMode::is_enabled() && tensor.requires_grad();
+}
+
+/// The tangent of forward-mode differentiation, of which torch has one level.
+at::Tensor tangent_of(const at::Tensor& tensor) { return tensor._fw_grad(/*level=*/0); }
+
+/// The tangent of the first output. `inputs` are those of the call, the first one with its tangent.
+at::Tensor output_tangent(const OpInfo& op, Form form, std::span<const c10::IValue> inputs) {
+  const at::Tensor x = inputs[0].toTensor();
+  Stack stack(inputs.begin(), inputs.end());
+  stack[0] = tangent_of(x);
+  if (form == Form::kBackward) {  // linear in grad_y
+    TORCH_CHECK_NOT_IMPLEMENTED(!op.gradient_reads_x, "[", op.name, "_backward] has no forward mode");
+    return call_one(op, form, stack);
+  }
+  const OpArguments arguments = signature_of(op).unpack(inputs.subspan(leading_inputs(op, form)));
+  if (op.gradient_reads_x) return tangent_of(expanded(op, x, arguments));
+  if (!op.records_indices) return call_one(op, form, stack);  // linear in x
+  Stack primal(inputs.begin(), inputs.end());
+  primal[0] = x._fw_primal(/*level=*/0).detach();
+  operator_of(op, Form::kWithIndices).callBoxed(&primal);
+  return gather_at_record(op, stack[0].toTensor(), primal[1].toTensor(), arguments);
 }
 
 }  // namespace
@@ -132,8 +168,17 @@ void AutogradKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKe
   const at::Tensor differentiable = (*stack)[first].toTensor();
   const bool backward = form_ == Form::kBackward;
   const at::Tensor kept = backward && keeps_tensor(op_) ? (*stack)[first + 1].toTensor() : at::Tensor();
-  const bool through_kept = op_.gradient_reads_x && kept.defined() && wants_gradient(kept);
-  if (!wants_gradient(differentiable) && !through_kept) {
+  if (tangent_of(differentiable).defined()) {
+    const at::Tensor tangent =
+        translate_errors([&] { return output_tangent(op_, form_, {stack->data() + first, count}); });
+    (*stack)[first] = differentiable._fw_primal(/*level=*/0);
+    (*this)(self, keys, stack);
+    const std::size_t outputs = self.schema().returns().size();
+    (*stack)[stack->size() - outputs].toTensor()._set_fw_grad(tangent, /*level=*/0, /*is_inplace_op=*/false);
+    return;
+  }
+  const bool through_kept = op_.gradient_reads_x && kept.defined() && records_gradient(kept);
+  if (!records_gradient(differentiable) && !through_kept) {
     self.redispatchBoxed(below, stack);
     return;
   }

@@ -23,13 +23,11 @@ struct TapAxis {
   std::vector<std::int64_t> starts;  // per output
 };
 
-std::int64_t value_at(const Dims& values, int axis) { return values[values.size() == 1 ? 0 : axis]; }
-
-TapAxis window_axis(const OpArguments& arguments, int axis, std::int64_t outputs) {
+TapAxis window_axis(const OpArguments& arguments, int axis, std::int64_t size, std::int64_t outputs) {
   TapAxis result{value_at(arguments.kernel, axis), value_at(arguments.dilation, axis), {}};
   const std::int64_t stride = arguments.stride.empty() ? result.taps : value_at(arguments.stride, axis);
   for (std::int64_t o = 0; o < outputs; ++o) {
-    result.starts.push_back(o * stride - value_at(arguments.padding, axis));
+    result.starts.push_back(o * stride - begin_padding(arguments, axis, size, outputs));
   }
   return result;
 }
@@ -57,8 +55,9 @@ at::Tensor positions_of(const OpInfo& op, const at::Tensor& record, const Dims& 
   std::int64_t step = 1;
   for (int axis = op.spatial_rank - 1; axis >= 0; --axis) {
     const int place = x_sizes.size() - op.spatial_rank + axis;
-    const TapAxis taps = op.parameters & kTakesWindow ? window_axis(arguments, axis, y_sizes[place])
-                                                      : adaptive_axis(x_sizes[place], y_sizes[place]);
+    const TapAxis taps = op.parameters & kTakesWindow
+                             ? window_axis(arguments, axis, x_sizes[place], y_sizes[place])
+                             : adaptive_axis(x_sizes[place], y_sizes[place]);
     std::vector<std::int64_t> broadcast(static_cast<std::size_t>(y_sizes.size()), 1);
     broadcast[static_cast<std::size_t>(place)] = y_sizes[place];
     const at::Tensor starts = at::tensor(taps.starts, rest.options()).reshape(broadcast);

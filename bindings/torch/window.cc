@@ -18,6 +18,8 @@ OpArguments windowed_arguments(const Options& options) {
   arguments.padding_end = options.padding_end;
   arguments.dilation = options.dilation;
   arguments.ceil_mode = options.ceil_mode;
+  arguments.convention = options.convention;
+  arguments.auto_pad = options.auto_pad;
   return arguments;
 }
 

@@ -10,6 +10,7 @@
 
 #include "cenote/export.h"
 #include "cenote/tensor.h"
+#include "cenote/window.h"
 
 namespace cenote {
 
@@ -24,6 +25,8 @@ struct OpArguments {
   bool ceil_mode = false;
   bool count_include_pad = true;
   std::optional<std::int64_t> divisor_override = {};
+  Convention convention = Convention::kPyTorch;
+  AutoPad auto_pad = AutoPad::kNotSet;
   double norm_type = 2;
   std::optional<double> sharpness = {};
   std::vector<double> p = {3};
@@ -32,7 +35,7 @@ struct OpArguments {
 
 /// Bits of OpInfo::parameters.
 enum OpParameter : std::uint32_t {
-  kTakesWindow = 1,      // kernel, stride, padding, padding_end, dilation, ceil_mode
+  kTakesWindow = 1,      // kernel, stride, padding, padding_end, dilation, ceil_mode, convention, auto_pad
   kTakesDivisor = 2,     // count_include_pad, divisor_override
   kTakesOutputSize = 4,  // output_size
   kTakesUnpool = 8,      // kernel, stride, padding; output_size, which may be empty

@@ -48,6 +48,12 @@ CENOTE_EXPORT std::int64_t pool_output_size(std::int64_t size, const WindowAxis&
 /// every window holds a real element. kOnnx: any padding >= 0.
 enum class Convention : std::uint8_t { kPyTorch, kOnnx };
 
+/// Padding that follows from the sizes, as in ONNX. SAME gives ceil(size / stride) outputs and splits the
+/// padding that this takes, the odd one at the end (kSameUpper: TensorFlow's and Keras' "same") or at the
+/// begin (kSameLower); kValid pads nothing. All but kNotSet want padding and padding_end left alone, and SAME
+/// ignores ceil_mode.
+enum class AutoPad : std::uint8_t { kNotSet, kSameUpper, kSameLower, kValid };
+
 struct MaxPoolOptions {
   Dims kernel;            // required, >= 1
   Dims stride = {};       // default: kernel
@@ -56,6 +62,7 @@ struct MaxPoolOptions {
   Dims dilation = 1;
   bool ceil_mode = false;
   Convention convention = Convention::kPyTorch;
+  AutoPad auto_pad = AutoPad::kNotSet;
 };
 
 struct AvgPoolOptions {
@@ -68,6 +75,7 @@ struct AvgPoolOptions {
   bool count_include_pad = true;  // padding counts in the divisor, ceil overhang never does
   std::optional<std::int64_t> divisor_override = {};  // replaces the divisor; not 0
   Convention convention = Convention::kPyTorch;
+  AutoPad auto_pad = AutoPad::kNotSet;
 };
 
 struct LpPoolOptions {
@@ -79,6 +87,7 @@ struct LpPoolOptions {
   bool ceil_mode = false;
   double norm_type = 2;  // p > 0; infinity: max |x|
   Convention convention = Convention::kPyTorch;
+  AutoPad auto_pad = AutoPad::kNotSet;
 };
 
 struct LsePoolOptions {
@@ -90,6 +99,7 @@ struct LsePoolOptions {
   bool ceil_mode = false;
   double sharpness = 10;  // r > 0: towards 0 the mean, towards infinity the maximum
   Convention convention = Convention::kPyTorch;
+  AutoPad auto_pad = AutoPad::kNotSet;
 };
 
 struct SoftPoolOptions {
@@ -101,6 +111,7 @@ struct SoftPoolOptions {
   bool ceil_mode = false;
   double sharpness = 1;  // t > 0
   Convention convention = Convention::kPyTorch;
+  AutoPad auto_pad = AutoPad::kNotSet;
 };
 
 using MinPoolOptions = MaxPoolOptions;

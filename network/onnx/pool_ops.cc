@@ -63,30 +63,13 @@ struct Window {
   Dims padding_end;
   Dims dilation;
   bool ceil_mode = false;
+  AutoPad auto_pad = AutoPad::kNotSet;
 };
 
 void read_pads(const Call& call, int rank, Window& window) {
   const Dims pads = axes_attribute(call, "pads", 2 * rank, 0);
   window.padding = Dims(pads.begin(), static_cast<std::size_t>(rank));
   window.padding_end = Dims(pads.begin() + rank, static_cast<std::size_t>(rank));
-}
-
-/// SAME: ceil(size / stride) outputs; the padding that this takes is split, its odd one goes to the end
-/// (SAME_UPPER) or to the begin (SAME_LOWER).
-void pad_for_same_size(const Call& call, const Dims& x_sizes, bool upper, Window& window) {
-  for (int axis = 0; axis < window.kernel.size(); ++axis) {
-    const std::int64_t size = x_sizes[axis + kFirstSpatial];
-    const std::int64_t outputs = size / window.stride[axis] + (size % window.stride[axis] != 0 ? 1 : 0);
-    const std::int64_t last = std::max<std::int64_t>(outputs - 1, 0) * window.stride[axis];
-    std::int64_t total = 0;
-    if (__builtin_mul_overflow(window.dilation[axis], window.kernel[axis] - 1, &total) ||
-        __builtin_add_overflow(total, last - size + 1, &total)) {
-      fail(ErrorCode::kBadFile, "[{}] the padding of spatial axis {} passes 64 bits", call.name(), axis);
-    }
-    total = std::max<std::int64_t>(total, 0);
-    window.padding[axis] = upper ? total / 2 : total - total / 2;
-    window.padding_end[axis] = total - window.padding[axis];
-  }
 }
 
 Window read_window(const Call& call, int rank) {
@@ -104,13 +87,18 @@ Window read_window(const Call& call, int rank) {
   if (call.node.attributes.contains("pads")) {
     fail(ErrorCode::kBadFile, "[{}] pads and auto_pad {} exclude each other", call.name(), shown(auto_pad));
   }
-  if (auto_pad == "VALID") return window;
-  if (auto_pad != "SAME_UPPER" && auto_pad != "SAME_LOWER") {
+  if (auto_pad == "VALID") {
+    window.auto_pad = AutoPad::kValid;
+  } else if (auto_pad == "SAME_UPPER") {
+    window.auto_pad = AutoPad::kSameUpper;
+  } else if (auto_pad == "SAME_LOWER") {
+    window.auto_pad = AutoPad::kSameLower;
+  } else {
     fail(ErrorCode::kBadFile, "[{}] auto_pad must be NOTSET, SAME_UPPER, SAME_LOWER or VALID, got {}",
          call.name(), shown(auto_pad));
   }
-  window.ceil_mode = false;
-  pad_for_same_size(call, call.inputs[0]->sizes, auto_pad == "SAME_UPPER", window);
+  window.padding = 0;
+  window.padding_end = {};
   return window;
 }
 
@@ -241,7 +229,8 @@ std::vector<Value> max_pool(const Call& call) {
                                .padding_end = window.padding_end,
                                .dilation = window.dilation,
                                .ceil_mode = window.ceil_mode,
-                               .convention = Convention::kOnnx};
+                               .convention = Convention::kOnnx,
+                               .auto_pad = window.auto_pad};
   const Dims y_sizes = for_rank(kMaxShape, rank)(x.sizes, options);
   take_visits(call, y_sizes, window.kernel);
   Output y(call, x.type, dtype, y_sizes);
@@ -270,7 +259,8 @@ std::vector<Value> average_pool(const Call& call) {
                                .dilation = window.dilation,
                                .ceil_mode = window.ceil_mode,
                                .count_include_pad = bool_attribute(call, "count_include_pad"),
-                               .convention = Convention::kOnnx};
+                               .convention = Convention::kOnnx,
+                               .auto_pad = window.auto_pad};
   const Dims y_sizes = for_rank(kAvgShape, rank)(x.sizes, options);
   take_visits(call, y_sizes, window.kernel);
   Output y(call, x.type, dtype, y_sizes);
@@ -290,7 +280,8 @@ std::vector<Value> lp_pool(const Call& call) {
                               .dilation = window.dilation,
                               .ceil_mode = window.ceil_mode,
                               .norm_type = number_attribute(call, "p", 2),
-                              .convention = Convention::kOnnx};
+                              .convention = Convention::kOnnx,
+                              .auto_pad = window.auto_pad};
   const Dims y_sizes = for_rank(kLpShape, rank)(x.sizes, options);
   take_visits(call, y_sizes, window.kernel);
   Output y(call, x.type, dtype, y_sizes);

@@ -14,13 +14,28 @@ namespace cenote {
 
 namespace {
 
-MaxPoolOptions max_options(const OpArguments& a) {
-  return {a.kernel, a.stride, a.padding, a.padding_end, a.dilation, a.ceil_mode};
+/// What all window ops read.
+template <class Options>
+Options window_options(const OpArguments& a) {
+  Options options;
+  options.kernel = a.kernel;
+  options.stride = a.stride;
+  options.padding = a.padding;
+  options.padding_end = a.padding_end;
+  options.dilation = a.dilation;
+  options.ceil_mode = a.ceil_mode;
+  options.convention = a.convention;
+  options.auto_pad = a.auto_pad;
+  return options;
 }
 
+MaxPoolOptions max_options(const OpArguments& a) { return window_options<MaxPoolOptions>(a); }
+
 AvgPoolOptions avg_options(const OpArguments& a) {
-  return {a.kernel,   a.stride,    a.padding,           a.padding_end,
-          a.dilation, a.ceil_mode, a.count_include_pad, a.divisor_override};
+  auto options = window_options<AvgPoolOptions>(a);
+  options.count_include_pad = a.count_include_pad;
+  options.divisor_override = a.divisor_override;
+  return options;
 }
 
 AdaptivePoolOptions adaptive_options(const OpArguments& a) { return {a.output_size}; }
@@ -30,18 +45,20 @@ MaxUnpoolOptions unpool_options(const OpArguments& a) {
 }
 
 LpPoolOptions lp_options(const OpArguments& a) {
-  return {a.kernel, a.stride, a.padding, a.padding_end, a.dilation, a.ceil_mode, a.norm_type};
+  auto options = window_options<LpPoolOptions>(a);
+  options.norm_type = a.norm_type;
+  return options;
 }
 
 LsePoolOptions lse_options(const OpArguments& a) {
-  LsePoolOptions options{a.kernel, a.stride, a.padding, a.padding_end, a.dilation, a.ceil_mode};
-  if (a.sharpness) options.sharpness = *a.sharpness;
+  auto options = window_options<LsePoolOptions>(a);
+  options.sharpness = a.sharpness.value_or(options.sharpness);
   return options;
 }
 
 SoftPoolOptions soft_options(const OpArguments& a) {
-  SoftPoolOptions options{a.kernel, a.stride, a.padding, a.padding_end, a.dilation, a.ceil_mode};
-  if (a.sharpness) options.sharpness = *a.sharpness;
+  auto options = window_options<SoftPoolOptions>(a);
+  options.sharpness = a.sharpness.value_or(options.sharpness);
   return options;
 }
 
@@ -53,7 +70,7 @@ GlobalAvgMaxPoolOptions avgmax_options(const OpArguments&) { return {}; }
 
 GlobalLsePoolOptions global_lse_options(const OpArguments& a) {
   GlobalLsePoolOptions options;
-  if (a.sharpness) options.sharpness = *a.sharpness;
+  options.sharpness = a.sharpness.value_or(options.sharpness);
   return options;
 }
 

@@ -56,9 +56,29 @@ std::int64_t output_size(std::string_view op, std::int64_t size, const WindowAxi
   return last + (starts_outside ? 0 : 1);
 }
 
+/// The padding that gives ceil(size / stride) outputs.
+void pad_for_same_size(const OpName& op, std::int64_t size, bool upper, WindowAxis& axis) {
+  const std::int64_t outputs = size / axis.stride + (size % axis.stride != 0 ? 1 : 0);
+  const std::int64_t last = std::max<std::int64_t>(outputs - 1, 0) * axis.stride;  // at most size
+  const std::int64_t total = std::max<std::int64_t>(
+      checked_add(dilated_kernel(op.name, axis), last - size, op.name, "padding of auto_pad"), 0);
+  axis.padding_begin = upper ? total / 2 : total - total / 2;
+  axis.padding_end = total - axis.padding_begin;
+}
+
+bool is_same(AutoPad auto_pad) { return auto_pad == AutoPad::kSameUpper || auto_pad == AutoPad::kSameLower; }
+
+void check_auto_pad(const OpName& op, AutoPad auto_pad, const Dims& padding, const Dims& padding_end) {
+  if (auto_pad == AutoPad::kNotSet) return;
+  const auto is_zero = [](std::int64_t value) { return value == 0; };
+  require(padding_end.empty() && std::all_of(padding.begin(), padding.end(), is_zero), op.name,
+          "padding and padding_end must not be given beside auto_pad, got ", padding, " and ", padding_end);
+}
+
 /// The options as D, H, W axes, checked.
 template <class Options>
-WindowAxes resolve_axes(const OpName& op, const Options& options) {
+WindowAxes resolve_axes(const OpName& op, const Dims& x_sizes, const Options& options) {
+  check_auto_pad(op, options.auto_pad, options.padding, options.padding_end);
   const auto kernel = per_axis(op, "kernel", options.kernel, 1);
   const auto stride = options.stride.empty() ? kernel : per_axis(op, "stride", options.stride, 1);
   const auto padding = per_axis(op, "padding", options.padding, 0);
@@ -71,6 +91,11 @@ WindowAxes resolve_axes(const OpName& op, const Options& options) {
     axes[axis] = {kernel[axis], stride[axis], padding[axis], padding_end[axis], dilation[axis]};
     const int index = static_cast<int>(axis) - (3 - op.spatial_rank);
     check_axis(op.name, index, axes[axis]);
+    if (is_same(options.auto_pad)) {
+      check_input_sizes(op, x_sizes);
+      pad_for_same_size(op, spatial_sizes(op, x_sizes)[axis], options.auto_pad == AutoPad::kSameUpper,
+                        axes[axis]);
+    }
     const std::int64_t limit = dilated_kernel(op.name, axes[axis]) / 2;
     const auto within = [&](std::string_view argument, std::int64_t value) {
       require(value <= limit, op.name, argument, '[', index, "] must be at most half of the dilated kernel, ",
@@ -83,6 +108,12 @@ WindowAxes resolve_axes(const OpName& op, const Options& options) {
     taps = checked_multiply(taps, kernel[axis], op.name, "number of taps");
   }
   return axes;
+}
+
+/// SAME rounds by its padding.
+template <class Options>
+bool rounds_up(const Options& options) {
+  return options.ceil_mode && !is_same(options.auto_pad);
 }
 
 /// Sizes of y; throws when an axis has no output.
@@ -120,7 +151,7 @@ Divisor resolve_divisor(const OpName& op, const AvgPoolOptions& options) {
 
 template <class Options>
 Dims shape(const OpName& op, const Dims& x_sizes, const Options& options) {
-  return infer_sizes(op, x_sizes, resolve_axes(op, options), options.ceil_mode);
+  return infer_sizes(op, x_sizes, resolve_axes(op, x_sizes, options), rounds_up(options));
 }
 
 /// How an op chooses one element of each window.
@@ -136,8 +167,8 @@ void choose(Choice choice, const Backend& loops, const Tensor5& y, const Tensor5
 void chosen_into(const OpName& op, Choice choice, const TensorView& y, const ConstTensorView& x,
                  const MaxPoolOptions& options, const TensorView* indices) {
   const Order order = choice == Choice::kSmallest ? Order::kReversed : Order::kAscending;
-  const WindowAxes axes = resolve_axes(op, options);
-  const Dims y_sizes = infer_sizes(op, x.sizes, axes, options.ceil_mode);
+  const WindowAxes axes = resolve_axes(op, x.sizes, options);
+  const Dims y_sizes = infer_sizes(op, x.sizes, axes, rounds_up(options));
   run_max(op, y, indices, x, y_sizes, tap_dtype(op, options.kernel), order,
           [&](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
             choose(choice, loops, to, record, from, axes);
@@ -160,8 +191,8 @@ MaxPoolResult chosen_with_indices(const OpName& op, Choice choice, const ConstTe
 
 void chosen_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                           const ConstTensorView& indices, const MaxPoolOptions& options) {
-  const WindowAxes axes = resolve_axes(op, options);
-  const Dims y_sizes = infer_sizes(op, grad_x.sizes, axes, options.ceil_mode);
+  const WindowAxes axes = resolve_axes(op, grad_x.sizes, options);
+  const Dims y_sizes = infer_sizes(op, grad_x.sizes, axes, rounds_up(options));
   run_max_backward(
       op, grad_x, grad_y, indices, y_sizes, tap_dtype(op, options.kernel),
       [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
@@ -178,9 +209,9 @@ Tensor chosen_backward(const OpName& op, const ConstTensorView& grad_y, const Co
 
 template <class Options>
 void mean_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const Options& options) {
-  const WindowAxes axes = resolve_axes(op, options);
+  const WindowAxes axes = resolve_axes(op, x.sizes, options);
   const Divisor divisor = resolve_divisor(op, options);
-  run_avg(op, y, x, infer_sizes(op, x.sizes, axes, options.ceil_mode),
+  run_avg(op, y, x, infer_sizes(op, x.sizes, axes, rounds_up(options)),
           [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
             loops.window.avg(to, from, axes, divisor);
           });
@@ -196,9 +227,9 @@ Tensor mean(const OpName& op, const ConstTensorView& x, const Options& options) 
 template <class Options>
 void mean_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                         const Options& options) {
-  const WindowAxes axes = resolve_axes(op, options);
+  const WindowAxes axes = resolve_axes(op, grad_x.sizes, options);
   const Divisor divisor = resolve_divisor(op, options);
-  run_avg_backward(op, grad_x, grad_y, infer_sizes(op, grad_x.sizes, axes, options.ceil_mode),
+  run_avg_backward(op, grad_x, grad_y, infer_sizes(op, grad_x.sizes, axes, rounds_up(options)),
                    [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
                      loops.window.avg_backward(to, from, axes, divisor);
                    });
@@ -215,8 +246,8 @@ Tensor mean_backward(const OpName& op, const ConstTensorView& grad_y, const Dims
 template <class Options>
 SmoothPlan windowed_plan(const OpName& op, const Dims& x_sizes, const Options& options, SmoothKind kind,
                          double parameter) {
-  const WindowAxes axes = resolve_axes(op, options);
-  return {infer_sizes(op, x_sizes, axes, options.ceil_mode), axes, kind, {parameter}};
+  const WindowAxes axes = resolve_axes(op, x_sizes, options);
+  return {infer_sizes(op, x_sizes, axes, rounds_up(options)), axes, kind, {parameter}};
 }
 
 SmoothPlan plan(const OpName& op, const Dims& x_sizes, const LpPoolOptions& options) {

@@ -358,17 +358,42 @@ TEST(TorchAutograd, DuplicatesOfUnpoolingAreTorchs) {
   EXPECT_TRUE(at::allclose(ours.second, theirs.second, 1e-12, 1e-12));
 }
 
-TEST(TorchAutograd, RefusesForwardMode) {
-  const at::Tensor x = ramp({1, 2, 6, 6});
+/// The tangent of y for the tangent `direction` of x.
+at::Tensor tangent(const OpInfo& op, const at::Tensor& x, const at::Tensor& indices,
+                   const OpArguments& arguments, const at::Tensor& direction) {
   const std::uint64_t level = torch::autograd::ForwardADLevel::get_next_idx();
-  const at::Tensor dual = at::_make_dual(x, at::ones_like(x), static_cast<std::int64_t>(level));
-  try {
-    torch_ops::pool(row("avg_pool2d"), dual, common_arguments());
-    ADD_FAILURE() << "the tangent was lost";
-  } catch (const c10::Error& error) {
-    EXPECT_NE(error.msg().find("jvp"), std::string::npos) << error.msg();
-  }
+  const at::Tensor dual = at::_make_dual(x, direction, static_cast<std::int64_t>(level));
+  const at::Tensor y = op.reads_indices ? torch_ops::unpool(op, dual, indices, arguments)
+                                        : torch_ops::pool(op, dual, arguments);
+  const at::Tensor result = std::get<1>(at::_unpack_dual(y, static_cast<std::int64_t>(level)));
   torch::autograd::ForwardADLevel::release_idx(level);
+  return result;
+}
+
+/// <J v, g> = <v, J^T g>: the tangent against the gradient.
+TEST(TorchAutograd, ForwardModeIsTheTransposeOfBackward) {
+  int checked = 0;
+  for (Case one : generate_cases(kCases, 23)) {
+    if (!is_floating(one.dtype) || element_count(one.sizes) == 0) continue;
+    one.dtype = cenote::DType::f64;
+    one.fill = Fill::kNormal;
+    SCOPED_TRACE(describe(one));
+    const at::Tensor x = tensor_of(make_input(one));
+    const at::Tensor indices = read_indices(one);
+    const at::Tensor direction = at::randn_like(x);
+    const at::Tensor jv = tangent(*one.op, x, indices, one.arguments, direction);
+    ASSERT_TRUE(jv.defined()) << "the tangent was lost";
+    const at::Tensor leaf = x.detach().clone().requires_grad_();
+    const at::Tensor y = one.op->reads_indices ? torch_ops::unpool(*one.op, leaf, indices, one.arguments)
+                                               : torch_ops::pool(*one.op, leaf, one.arguments);
+    const at::Tensor g = at::randn_like(y);
+    const at::Tensor vjp = torch::autograd::grad({y}, {leaf}, {g})[0];
+    const double left = (jv * g).sum().item<double>();
+    const double right = (direction * vjp).sum().item<double>();
+    EXPECT_NEAR(left, right, 1e-9 * (1 + (jv * g).abs().sum().item<double>()));
+    ++checked;
+  }
+  EXPECT_GT(checked, 200);
 }
 
 // ---- threads ------------------------------------------------------------------------------------
