@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -97,9 +98,10 @@ class Pool : public torch::autograd::Function<Pool> {
 /// grad_x = op_backward(grad_y), differentiable with respect to grad_y, unless the gradient depends on x.
 class PoolBackward : public torch::autograd::Function<PoolBackward> {
  public:
-  /// `kept` is on the graph so that a gradient through x cannot be lost.
+  /// `kept` is on the graph so that a gradient through x cannot be lost. Ops that keep nothing pass none:
+  /// torch takes no undefined tensor here.
   static variable_list forward(AutogradContext* context, const at::Tensor& /*grad_y*/,
-                               const at::Tensor& /*kept*/, const Call& call) {
+                               const std::optional<at::Tensor>& /*kept*/, const Call& call) {
     const OpInfo& op = call.op;
     Stack stack(call.inputs.begin(), call.inputs.end());
     operator_of(op, Form::kBackward).redispatchBoxed(call.below_autograd, &stack);
@@ -167,7 +169,6 @@ void AutogradKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKe
   const std::size_t first = stack->size() - count;
   const at::Tensor differentiable = (*stack)[first].toTensor();
   const bool backward = form_ == Form::kBackward;
-  const at::Tensor kept = backward && keeps_tensor(op_) ? (*stack)[first + 1].toTensor() : at::Tensor();
   if (tangent_of(differentiable).defined()) {
     const at::Tensor tangent =
         translate_errors([&] { return output_tangent(op_, form_, {stack->data() + first, count}); });
@@ -177,7 +178,9 @@ void AutogradKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKe
     (*stack)[stack->size() - outputs].toTensor()._set_fw_grad(tangent, /*level=*/0, /*is_inplace_op=*/false);
     return;
   }
-  const bool through_kept = op_.gradient_reads_x && kept.defined() && records_gradient(kept);
+  std::optional<at::Tensor> kept;
+  if (backward && keeps_tensor(op_)) kept = (*stack)[first + 1].toTensor();
+  const bool through_kept = op_.gradient_reads_x && kept && kept->defined() && records_gradient(*kept);
   if (!records_gradient(differentiable) && !through_kept) {
     self.redispatchBoxed(below, stack);
     return;

@@ -97,6 +97,7 @@ std::vector<Value> run_model(const Model& model, const std::vector<Value>& input
   Names values = graph_values(model, inputs);
   for (std::size_t i = 0; i < model.nodes.size(); ++i) run_node(model.nodes[i], i, model, values, budget);
   std::vector<Value> outputs;
+  outputs.reserve(model.outputs.size());
   for (const Declaration& output : model.outputs) {
     outputs.push_back(*value_of(values, output.name, "the list of outputs"));
   }

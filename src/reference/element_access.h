@@ -88,6 +88,7 @@ void store(const Tensor5& tensor, const Array5& position, Value value) {
     } else if constexpr (std::is_floating_point_v<T> || std::is_same_v<T, Value>) {
       *element = static_cast<T>(value);
     } else {
+      // NOLINTNEXTLINE(bugprone-signed-char-misuse): i8 is a number
       constexpr auto kLowest = static_cast<Value>(std::numeric_limits<T>::lowest());
       constexpr auto kHighest = static_cast<Value>(std::numeric_limits<T>::max());
       *element = static_cast<T>(std::clamp(value, kLowest, kHighest));
