@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -82,9 +83,9 @@ class Pool : public torch::autograd::Function<Pool> {
 /// grad_x = op_backward(grad_y), differentiable with respect to grad_y, unless the gradient depends on x.
 class PoolBackward : public torch::autograd::Function<PoolBackward> {
  public:
-  /// `kept` is on the graph so that a gradient through x cannot be lost.
+  /// `kept`, where the op keeps a tensor, is on the graph so that a gradient through x cannot be lost.
   static variable_list forward(AutogradContext* context, const at::Tensor& /*grad_y*/,
-                               const at::Tensor& /*kept*/, const Call& call) {
+                               const std::optional<at::Tensor>& /*kept*/, const Call& call) {
     const OpInfo& op = call.op;
     Stack stack(call.inputs.begin(), call.inputs.end());
     operator_of(op, Form::kBackward).redispatchBoxed(call.below_autograd, &stack);
@@ -131,8 +132,10 @@ void AutogradKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKe
   const std::size_t first = stack->size() - count;
   const at::Tensor differentiable = (*stack)[first].toTensor();
   const bool backward = form_ == Form::kBackward;
-  const at::Tensor kept = backward && keeps_tensor(op_) ? (*stack)[first + 1].toTensor() : at::Tensor();
-  const bool through_kept = op_.gradient_reads_x && kept.defined() && wants_gradient(kept);
+  // Not an undefined tensor: autograd asks what it is given for its device.
+  std::optional<at::Tensor> kept;
+  if (backward && keeps_tensor(op_)) kept = (*stack)[first + 1].toTensor();
+  const bool through_kept = op_.gradient_reads_x && kept && kept->defined() && wants_gradient(*kept);
   if (!wants_gradient(differentiable) && !through_kept) {
     self.redispatchBoxed(below, stack);
     return;
