@@ -26,6 +26,9 @@ std::vector<std::string> option_names(const OpInfo& op) {
   if (op.parameters & kTakesUnpool) names = {"kernel", "stride", "padding", "output_size"};
   if (op.parameters & kTakesDivisor) names.insert(names.end(), {"count_include_pad", "divisor_override"});
   if (op.parameters & kTakesOutputSize) names.emplace_back("output_size");
+  if (op.parameters & kTakesNormType) names.emplace_back("norm_type");
+  if (op.parameters & kTakesSharpness) names.emplace_back("sharpness");
+  if (op.parameters & kTakesGem) names.insert(names.end(), {"p", "eps"});
   return names;
 }
 
@@ -51,7 +54,8 @@ nlohmann::ordered_json ops_as_json() {
                     {"spatial_rank", op.spatial_rank},
                     {"options", option_names(op)},
                     {"indices", op.records_indices},
-                    {"reads_indices", op.reads_indices}});
+                    {"reads_indices", op.reads_indices},
+                    {"gradient_reads_x", op.gradient_reads_x}});
   }
   return rows;
 }

@@ -25,6 +25,7 @@ namespace {
 struct PoolFlags {
   std::string op, input, output, indices;
   std::string kernel, stride, padding, padding_end, dilation, output_size, divisor_override;
+  std::string norm_type, sharpness, p, eps;
   bool ceil_mode = false;
   bool count_include_pad = true;
   bool no_count_include_pad = false;
@@ -36,7 +37,7 @@ struct FlagRule {
   std::uint32_t parameter;
 };
 
-constexpr std::array<FlagRule, 10> kFlagRules = {{
+constexpr std::array<FlagRule, 14> kFlagRules = {{
     {"--kernel", kTakesWindow | kTakesUnpool},
     {"--stride", kTakesWindow | kTakesUnpool},
     {"--padding", kTakesWindow | kTakesUnpool},
@@ -47,6 +48,10 @@ constexpr std::array<FlagRule, 10> kFlagRules = {{
     {"--no-count-include-pad", kTakesDivisor},
     {"--divisor-override", kTakesDivisor},
     {"--output-size", kTakesOutputSize | kTakesUnpool},
+    {"--norm-type", kTakesNormType},
+    {"--sharpness", kTakesSharpness},
+    {"--p", kTakesGem},
+    {"--eps", kTakesGem},
 }};
 
 template <class... Args>
@@ -108,6 +113,28 @@ void parse_dims(const char* flag, const std::string& text, Dims& dims) {
   }
 }
 
+/// "2.5", also "inf"; whether the number makes sense is for the op to say.
+double parse_number(const char* flag, std::string_view whole, std::string_view part) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
+  if (error == std::errc::result_out_of_range) fail_usage("{} {} does not fit into a double", flag, whole);
+  if (error != std::errc() || end != part.data() + part.size())
+    fail_usage("{} must be a number, got '{}'", flag, whole);
+  return value;
+}
+
+/// "3" or "2.5,3,4", one per channel.
+std::vector<double> parse_numbers(const char* flag, const std::string& text) {
+  std::vector<double> values;
+  std::string_view rest = text;
+  while (true) {
+    const std::size_t comma = rest.find(',');
+    values.push_back(parse_number(flag, text, rest.substr(0, comma)));
+    if (comma == std::string_view::npos) return values;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
 OpArguments parse_arguments(const PoolFlags& flags) {
   OpArguments arguments;
   parse_dims("--kernel", flags.kernel, arguments.kernel);
@@ -122,6 +149,12 @@ OpArguments parse_arguments(const PoolFlags& flags) {
     arguments.divisor_override =
         parse_integer("--divisor-override", flags.divisor_override, flags.divisor_override);
   }
+  if (!flags.norm_type.empty())
+    arguments.norm_type = parse_number("--norm-type", flags.norm_type, flags.norm_type);
+  if (!flags.sharpness.empty())
+    arguments.sharpness = parse_number("--sharpness", flags.sharpness, flags.sharpness);
+  if (!flags.p.empty()) arguments.p = parse_numbers("--p", flags.p);
+  if (!flags.eps.empty()) arguments.eps = parse_number("--eps", flags.eps, flags.eps);
   return arguments;
 }
 
@@ -215,6 +248,19 @@ void add_window_options(CLI::App& command, PoolFlags& flags) {
       ->type_name("N");
 }
 
+void add_smooth_options(CLI::App& command, PoolFlags& flags) {
+  command.add_option("--norm-type", flags.norm_type, "lp: the power p > 0, or inf (default: 2)")
+      ->type_name("P");
+  command
+      .add_option("--sharpness", flags.sharpness,
+                  "lse, soft: factor of x in the exponent (default: 10 for lse, 1 for soft)")
+      ->type_name("R");
+  command.add_option("--p", flags.p, "gem: the power > 0, one or one per channel (default: 3)")
+      ->type_name("P[,P]");
+  command.add_option("--eps", flags.eps, "gem: smaller elements count as this (default: 1e-6)")
+      ->type_name("E");
+}
+
 }  // namespace
 
 void add_pool(CLI::App& app, int& /*exit_code*/) {
@@ -232,6 +278,7 @@ void add_pool(CLI::App& app, int& /*exit_code*/) {
       ->required()
       ->type_name("FILE");
   add_window_options(*command, *flags);
+  add_smooth_options(*command, *flags);
   add_dims(*command, "--output-size", flags->output_size,
            "adaptive: output size (7 or 7,5); -1 keeps an axis. max_unpool: other than the default");
   command
@@ -246,6 +293,7 @@ void add_pool(CLI::App& app, int& /*exit_code*/) {
       "  cenote pool avg_pool2d x.npy y.npy --kernel 2,3 --count-include-pad false\n"
       "  cenote pool adaptive_avg_pool2d x.npy y.npy --output-size 7\n"
       "  cenote pool global_max_pool2d x.npy y.npy --indices where.npy\n"
+      "  cenote pool lp_pool2d x.npy y.npy --kernel 2 --norm-type 3\n"
       "  cenote pool max_unpool2d y.npy x.npy --kernel 2 --indices where.npy");
   command->callback([command, flags] { run_pool(*command, *flags); });
 }

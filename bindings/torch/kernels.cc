@@ -34,7 +34,11 @@ void check_read_indices(const OpInfo& op, const at::Tensor& indices, const Dims&
 /// Forms with x: y, and the record where the form has one. `indices` of an op that reads them.
 std::vector<at::Tensor> run_forward(const OpInfo& op, Form form, const at::Tensor& x,
                                     const at::Tensor& indices, const OpArguments& arguments) {
-  require_pooled_dtype(x, op, "x");
+  if (op.gradient_reads_x) {
+    require_gradient_dtype(x, op, "x");
+  } else {
+    require_pooled_dtype(x, op, "x");
+  }
   const Dims x_sizes = sizes_of(x);
   const Dims y_sizes = op.shape(x_sizes, arguments);
   if (op.reads_indices) check_read_indices(op, indices, x_sizes);

@@ -80,12 +80,9 @@ class Parameters {
   std::vector<T> values_;
 };
 
-/// Both passes over load(0) .. load(taps - 1), taps > 0; parameter, floor and count are set.
+/// The second pass over load(0) .. load(taps - 1).
 template <class Rule, class D, class Load>
-HWY_INLINE void Summarise(D d, std::int64_t taps, const Load& load, Summary<D>& s) {
-  s.first = ReduceBlocked<typename Rule::First>(
-      d, taps, [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return Rule::key(d, s, load(i)); });
-  Rule::choose_shift(d, s);
+HWY_INLINE void SumTerms(D d, std::int64_t taps, const Load& load, Summary<D>& s) {
   s.sum = hn::Zero(d);
   s.second_sum = hn::Zero(d);
   for (std::int64_t begin = 0; begin < taps; begin += kSumBlock) {
@@ -100,6 +97,19 @@ HWY_INLINE void Summarise(D d, std::int64_t taps, const Load& load, Summary<D>& 
     }
     s.sum = hn::Add(s.sum, sum);
     s.second_sum = hn::Add(s.second_sum, second);
+  }
+}
+
+/// Both passes over load(0) .. load(taps - 1), taps > 0; parameter, floor and count are set.
+template <class Rule, class D, class Load>
+HWY_INLINE void Summarise(D d, std::int64_t taps, const Load& load, Summary<D>& s) {
+  if constexpr (Rescales<Rule>) Rule::begin(d, load(0), s);
+  s.first = ReduceBlocked<typename Rule::First>(
+      d, taps, [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return Rule::key(d, s, load(i)); });
+  Rule::choose_shift(d, s);
+  SumTerms<Rule>(d, taps, load, s);
+  if constexpr (Rescales<Rule>) {
+    if (Rule::choose_scale(d, s)) SumTerms<Rule>(d, taps, load, s);
   }
   Rule::finish(d, s);
 }
@@ -256,13 +266,20 @@ HWY_INLINE double ReduceAlong(D d, const T* from, std::int64_t count, const Load
 template <class Rule, class D, class T>
 HWY_INLINE void SummariseRun(D d, const T* from, std::int64_t count, Summary<D>& s) {
   s.count = hn::Set(d, static_cast<T>(count));
+  if constexpr (Rescales<Rule>) Rule::begin(d, hn::Set(d, from[0]), s);
   s.first =
       Constant(d, ReduceAlong<typename Rule::First>(
                       d, from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA { return Rule::key(d, s, v); }));
   Rule::choose_shift(d, s);
-  s.sum = Constant(d, ReduceAlong<SumReduction>(d, from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
-                     return Rule::term(d, s, v);
-                   }));
+  const auto sum_terms = [&]() HWY_ATTR {
+    s.sum = Constant(d, ReduceAlong<SumReduction>(d, from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
+                       return Rule::term(d, s, v);
+                     }));
+  };
+  sum_terms();
+  if constexpr (Rescales<Rule>) {
+    if (Rule::choose_scale(d, s)) sum_terms();
+  }
   s.second_sum = hn::Zero(d);
   if constexpr (Rule::kTwoSums) {
     s.second_sum =

@@ -27,6 +27,7 @@ struct Summary {
   VecOf<D> count;  // real elements
   VecOf<D> first;  // the keys, reduced
   VecOf<D> shift;
+  VecOf<D> scale;  // of rules that rescale
   VecOf<D> sum;
   VecOf<D> second_sum;  // where the rule has one
   VecOf<D> y;
@@ -60,12 +61,13 @@ HWY_INLINE VecOf<D> Root(D d, VecOf<D> q, VecOf<D> p) {
   return Power<0>(d, q, hn::Div(Constant(d, 1), p));
 }
 
-/// q^(p - 1)
+/// q^(p - 1), 1 of any q where p is 1
 template <int kPower, class D>
 HWY_INLINE VecOf<D> PowerSlope(D d, VecOf<D> q, VecOf<D> p) {
   if constexpr (kPower == 1) return Constant(d, 1);
   if constexpr (kPower == 2) return q;
-  return Power<0>(d, q, hn::Sub(p, Constant(d, 1)));
+  const auto power = Power<0>(d, q, hn::Sub(p, Constant(d, 1)));
+  return hn::IfThenElse(hn::Eq(p, Constant(d, 1)), Constant(d, 1), power);
 }
 
 /// `slope` where the largest key is less than inf; NaN where it is inf or NaN.
@@ -74,6 +76,11 @@ HWY_INLINE VecOf<D> IfBelowInfinity(D d, VecOf<D> largest, VecOf<D> slope) {
   const auto infinity = hn::Set(d, std::numeric_limits<hn::TFromD<D>>::infinity());
   return hn::IfThenElse(hn::Lt(largest, infinity), slope, hn::Sub(largest, largest));
 }
+
+/// Rules whose terms may leave the range of the type: they start from the first element, and may ask to sum
+/// their terms again.
+template <class Rule>
+concept Rescales = requires { Rule::kRescales; };
 
 /// Shifts and scales that are no finite numbers would turn the terms into NaN.
 template <class D>
@@ -272,34 +279,52 @@ struct GemParameterRule : GemRule {
   }
 };
 
-/// sqrt(mean (x - mean)^2)
+/// sqrt(mean (x - mean)^2). The mean is found from the first element on, so that of equal elements nothing is
+/// left; squares that leave the range of the type are summed again with a scale.
 struct StdRule {
   using First = SumReduction;
   static constexpr bool kTwoSums = false;
   static constexpr bool kPicksFirst = false;
+  static constexpr bool kRescales = true;
   static constexpr double kEmpty = 0;
 
   template <class D>
-  static HWY_INLINE VecOf<D> key(D, const Summary<D>&, VecOf<D> v) {
-    return v;
+  static HWY_INLINE void begin(D d, VecOf<D> first, Summary<D>& s) {
+    s.shift = first;
+    s.scale = Constant(d, 1);
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> key(D, const Summary<D>& s, VecOf<D> v) {
+    return hn::Sub(v, s.shift);
   }
   template <class D>
   static HWY_INLINE void choose_shift(D, Summary<D>& s) {
-    s.shift = hn::Div(s.first, s.count);
+    s.shift = hn::Add(s.shift, hn::Div(s.first, s.count));
+  }
+  /// False where no scale is needed. Sums of squares that are neither huge nor tiny have lost nothing.
+  template <class D>
+  static HWY_INLINE bool choose_scale(D d, Summary<D>& s) {
+    constexpr bool kDouble = sizeof(hn::TFromD<D>) == sizeof(double);
+    const auto huge = hn::Gt(s.sum, Constant(d, kDouble ? 0x1p1000 : 0x1p120));
+    const auto tiny = hn::Lt(s.sum, Constant(d, kDouble ? 0x1p-900 : 0x1p-100));
+    if (hn::AllFalse(d, hn::Or(huge, tiny))) return false;
+    s.scale = hn::IfThenElse(huge, Constant(d, kDouble ? 0x1p-800 : 0x1p-100), s.scale);
+    s.scale = hn::IfThenElse(tiny, Constant(d, kDouble ? 0x1p800 : 0x1p100), s.scale);
+    return true;
   }
   template <class D>
   static HWY_INLINE VecOf<D> term(D, const Summary<D>& s, VecOf<D> v) {
-    const auto apart = hn::Sub(v, s.shift);
+    const auto apart = hn::Mul(hn::Sub(v, s.shift), s.scale);
     return hn::Mul(apart, apart);
   }
   template <class D>
   static HWY_INLINE void finish(D, Summary<D>& s) {
-    s.y = hn::Sqrt(hn::Div(s.sum, s.count));
+    s.y = hn::Div(hn::Sqrt(hn::Div(s.sum, s.count)), s.scale);
   }
   /// 0 where y is 0.
   template <class D>
   static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
-    const auto slope = hn::Div(hn::Sub(v, s.shift), hn::Mul(s.count, s.y));
+    const auto slope = hn::Div(hn::Div(hn::Sub(v, s.shift), s.y), s.count);
     return hn::IfThenZeroElse(hn::Eq(s.y, hn::Zero(d)), slope);
   }
 };

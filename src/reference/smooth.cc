@@ -1,5 +1,6 @@
 // Pooling whose gradient depends on the elements, as its formulas are written: the elements of each window
 // in double, one after another.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -53,6 +54,9 @@ Pooled max_magnitude(const std::vector<double>& x) {
   return pooled;
 }
 
+/// q^(p - 1); 0 at q = 0 unless p is 1.
+double power_slope(double q, double p) { return q == 0 && p != 1 ? 0 : std::pow(q, p - 1); }
+
 /// (sum |x|^p)^(1/p), scaled by the largest magnitude; dy/dx = sign(x) (|x| / y)^(p - 1), 0 at x = 0.
 Pooled lp(const std::vector<double>& x, double p) {
   if (p == kInfinity) return max_magnitude(x);
@@ -65,8 +69,7 @@ Pooled lp(const std::vector<double>& x, double p) {
   }
   pooled.y = largest;
   for (const double value : x) {
-    const double ratio = std::abs(value) / pooled.y;
-    const double magnitude = ratio == 0 && p != 1 ? 0 : std::pow(ratio, p - 1);
+    const double magnitude = power_slope(std::abs(value) / pooled.y, p);
     pooled.slopes.push_back(value == 0 ? 0 : std::copysign(magnitude, value));
   }
   return pooled;
@@ -135,7 +138,7 @@ Pooled gem(const std::vector<double>& x, double p, double floor) {
     pooled.y = largest * std::pow(sum / count, 1 / p);
   }
   for (std::size_t i = 0; i < x.size(); ++i)
-    pooled.slopes.push_back(x[i] <= floor ? 0 : std::pow(clamped[i] / pooled.y, p - 1) / count);
+    pooled.slopes.push_back(x[i] <= floor ? 0 : power_slope(clamped[i] / pooled.y, p) / count);
   return pooled;
 }
 
@@ -153,17 +156,20 @@ Pooled gem_parameter(const std::vector<double>& x, double p, double floor) {
   return {y / p * (logarithms / sum), {}};
 }
 
-/// sqrt(mean (x - mean)^2); dy/dx = (x - mean) / (n y), 0 at y = 0.
+/// sqrt(mean (x - mean)^2); dy/dx = (x - mean) / (n y), 0 at y = 0. The mean is found from the first element
+/// on, so that of equal elements nothing is left, and the squares are scaled by the largest.
 Pooled standard_deviation(const std::vector<double>& x) {
   const auto count = static_cast<double>(x.size());
-  double mean = 0;
-  for (const double value : x) mean += value / count;
+  double mean = x.empty() ? 0 : x[0];
+  for (const double value : x) mean += (value - x[0]) / count;
+  double largest = 0;
+  for (const double value : x) largest = std::max(largest, std::abs(value - mean));
+  const double scale = std::isfinite(largest) && largest > 0 ? largest : 1;
   double variance = 0;
-  for (const double value : x) variance += (value - mean) * (value - mean) / count;
+  for (const double value : x) variance += (value - mean) / scale * ((value - mean) / scale) / count;
   Pooled pooled;
-  pooled.y = std::sqrt(variance);
-  for (const double value : x)
-    pooled.slopes.push_back(pooled.y == 0 ? 0 : (value - mean) / (count * pooled.y));
+  pooled.y = scale * std::sqrt(variance);
+  for (const double value : x) pooled.slopes.push_back(pooled.y == 0 ? 0 : (value - mean) / pooled.y / count);
   return pooled;
 }
 

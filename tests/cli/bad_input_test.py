@@ -80,6 +80,30 @@ class Usage(CliTest):
         self.expect_failure(2, "output_size[0] must differ from the default size 4 by less than the stride 2, got 6",
                             *unpool, "--output-size", "6", "--indices", "at.npy")
 
+    def test_numbers_of_smooth_ops(self):
+        for op, option, name in (("global_lp_pool2d", "--norm-type", "norm_type"),
+                                 ("global_lse_pool2d", "--sharpness", "sharpness"),
+                                 ("global_gem_pool2d", "--p", "p"), ("global_gem_pool2d", "--eps", "eps")):
+            for text in ("x", "1,", "0x3", " 3", "2 3", "1e", "--"):
+                self.refuse(f"{option} must be a number", op, f"{option}={text}")
+            self.refuse("does not fit into a double", op, f"{option}=1e400")
+            for text in ("0", "-1", "nan", "-nan", "-inf"):
+                self.refuse(f"[{op}] {name} must be", op, f"{option}={text}")
+            self.refuse(f"{option} must not be empty", op, option, "")
+        for op, option in (("global_lse_pool2d", "--sharpness"), ("global_gem_pool2d", "--p"),
+                           ("global_gem_pool2d", "--eps")):
+            self.refuse("finite", op, f"{option}=inf")
+        self.refuse("p must have 1 value or one per channel, 1, got 2", "global_gem_pool2d", "--p", "2,3")
+        self.refuse("--norm-type must be a number", "global_lp_pool2d", "--norm-type", "2,3")
+        for op, option in (("lse_pool2d", "--norm-type"), ("lp_pool2d", "--sharpness"), ("lp_pool2d", "--p"),
+                           ("lp_pool2d", "--eps")):
+            self.refuse(f"{op} does not read {option}", op, "--kernel", "2", option, "2")
+
+    def test_smooth_ops_take_no_integers(self):
+        self.write("x.npy", npy((1, 4, 4), range(16), "<i4"))
+        self.refuse("got i32", "lp_pool2d", "--kernel", "2")
+        self.refuse("got i32", "global_catavgmax_pool2d")
+
     def test_malformed_numbers(self):
         for text in ("x", "3,", ",3", "3;2", "3.5", "0x3", " 3", "3 2"):
             self.refuse("--kernel must be an integer or a list like 3,2", "max_pool2d", "--kernel", text)

@@ -64,6 +64,11 @@ class Info(CliTest):
         self.assertIn("divisor_override", by_name["avg_pool3d"]["options"])
         self.assertEqual(by_name["adaptive_avg_pool1d"]["options"], ["output_size"])
         self.assertEqual(by_name["global_avg_pool2d"]["options"], [])
+        self.assertEqual(by_name["adaptive_lp_pool1d"]["options"], ["output_size", "norm_type"])
+        self.assertEqual(by_name["lse_pool2d"]["options"][-1], "sharpness")
+        self.assertEqual(by_name["global_gem_pool2d"]["options"], ["p", "eps"])
+        self.assertTrue(by_name["global_std_pool3d"]["gradient_reads_x"])
+        self.assertFalse(by_name["max_pool2d"]["gradient_reads_x"])
         text = self.expect_fine("info", "--ops")
         for name in names:
             self.assertIn(name, text)

@@ -68,6 +68,34 @@ class PoolNpy(CliTest):
         self.assertEqual(self.pool("global_avg_pool2d", (2, 2, 2), [1, 2, 3, 4, 10, 20, 30, 40]),
                          ("<f4", (2, 1, 1), [2.5, 25]))
 
+    def test_powers(self):
+        self.assertEqual(self.pool("lp_pool1d", (1, 4), [3, -4, 0, 5], "--kernel", "2")[2], [5, 5])
+        self.assertEqual(self.pool("lp_pool1d", (1, 4), [3, -4, 0, 5], "--kernel", "2", "--norm-type", "1")[2], [7, 5])
+        self.assertEqual(self.pool("adaptive_lp_pool1d", (1, 4), [3, -4, 0, 5], "--output-size", "1", "--norm-type",
+                                   "inf")[2], [5])
+        self.assertEqual(self.pool("global_lp_pool1d", (1, 4), [1, -1, 1, 1], "--norm-type", "0.5")[2], [16])
+
+    def test_exponentials(self):
+        one, default = (self.pool(op, (1, 2), [0, math.log(3)], "--kernel", "2", *options, descr="<f8")[2][0]
+                        for op, options in (("lse_pool1d", ("--sharpness", "1")), ("soft_pool1d", ())))
+        self.assertAlmostEqual(one, math.log(2), places=14)
+        self.assertAlmostEqual(default, 0.75 * math.log(3), places=14)
+        sharp = self.pool("lse_pool1d", (1, 2), [0, 1], "--kernel", "2", descr="<f8")[2][0]
+        self.assertAlmostEqual(sharp, math.log((1 + math.exp(10)) / 2) / 10, places=14, msg="the default of lse is 10")
+
+    def test_generalised_mean(self):
+        x = (2, 2), [1, 7, 3, -1]
+        self.assertEqual([round(y, 5) for y in self.pool("global_gem_pool1d", *x, "--p", "2,1")[2]], [5, 1.5])
+        self.assertEqual([round(y, 5) for y in self.pool("global_gem_pool1d", *x, "--p", "1", "--eps", "2")[2]],
+                         [4.5, 2.5])
+        self.assertEqual(round(self.pool("global_gem_pool1d", (1, 2), [1, 3])[2][0], 5), 2.41014, "cube root of 14")
+
+    def test_global_moments(self):
+        x = (2, 2), [1, 3, 10, 20]
+        self.assertEqual(self.pool("global_std_pool1d", *x)[2], [1, 5])
+        self.assertEqual(self.pool("global_avgmax_pool1d", *x)[2], [2.5, 17.5])
+        self.assertEqual(self.pool("global_catavgmax_pool1d", *x)[1:], ((4, 1), [2, 15, 3, 20]))
+
     def test_fortran_order(self):
         columns_first = [RAMP4[4 * row + column] for column in range(4) for row in range(4)]
         self.assertEqual(self.pool("max_pool2d", (1, 4, 4), columns_first, "--kernel", "2", fortran=True),

@@ -41,6 +41,15 @@ constexpr Fill kFills[] = {Fill::kNormal,
 
 constexpr Fill kIntegerFills[] = {Fill::kNormal, Fill::kSmallIntegers, Fill::kAllEqual, Fill::kEnds};
 
+constexpr DType kFloatingDTypes[] = {DType::f32, DType::f32, DType::f32, DType::f64,
+                                     DType::f64, DType::f16, DType::bf16};
+
+// Those that loops treat apart, and powers on both sides of 1. All are f32 numbers.
+constexpr double kNormTypes[] = {1, 2, 3, 0.5, 2.5, 17, std::numeric_limits<double>::infinity()};
+constexpr double kSharpnesses[] = {0.5, 1, 1.75, 6, 10, 20};
+constexpr double kGemPowers[] = {0.5, 1, 2, 2.5, 3, 4.75, 12};
+constexpr double kGemFloors[] = {1e-6, 1e-6, 1e-3, 0.25};
+
 constexpr DType kDTypes[] = {DType::f32, DType::f32, DType::f32, DType::f32,  DType::f64,
                              DType::f64, DType::f64, DType::f16, DType::bf16, DType::i8,
                              DType::u8,  DType::i32, DType::i64};
@@ -108,6 +117,19 @@ void draw_unpool_arguments(Draw& draw, const Dims& sizes, int rank, OpArguments&
   arguments.output_size = requested;
 }
 
+void draw_smooth_arguments(Draw& draw, const OpInfo& op, const Dims& sizes, OpArguments& arguments) {
+  if (op.parameters & cenote::kTakesNormType) arguments.norm_type = draw.one_of(kNormTypes);
+  if ((op.parameters & cenote::kTakesSharpness) != 0 && !draw.one_in(4))
+    arguments.sharpness = draw.one_of(kSharpnesses);
+  if (op.parameters & cenote::kTakesGem) {
+    const std::int64_t channels = sizes[sizes.size() - op.spatial_rank - 1];
+    arguments.p.clear();
+    for (std::int64_t left = draw.one_in(2) ? 1 : channels; left > 0; --left)
+      arguments.p.push_back(draw.one_of(kGemPowers));
+    arguments.eps = draw.one_of(kGemFloors);
+  }
+}
+
 OpArguments draw_arguments(Draw& draw, const OpInfo& op, const Dims& sizes) {
   const int rank = op.spatial_rank;
   const int first = sizes.size() - rank;
@@ -132,6 +154,7 @@ OpArguments draw_arguments(Draw& draw, const OpInfo& op, const Dims& sizes) {
     arguments.count_include_pad = draw.one_in(2);
     if (draw.one_in(4)) arguments.divisor_override = draw.one_of(kDivisors);
   }
+  draw_smooth_arguments(draw, op, sizes, arguments);
   if (op.parameters & cenote::kTakesOutputSize) {
     arguments.output_size = per_axis(draw, rank, [&](int axis) {
       return draw.one_in(10) ? cenote::kKeepSize
@@ -167,7 +190,7 @@ bool usable(const Case& one, const Limits& limits) {
 
 void draw_elements(Draw& draw, Case& one) {
   one.layout = draw.one_of(kLayoutKinds);
-  one.dtype = draw.one_of(kDTypes);
+  one.dtype = one.op->gradient_reads_x ? draw.one_of(kFloatingDTypes) : draw.one_of(kDTypes);
   one.fill = is_floating(one.dtype) ? draw.one_of(kFills) : draw.one_of(kIntegerFills);
   one.seed = draw.bits();
 }
@@ -404,6 +427,13 @@ std::string describe(const Case& one) {
   }
   if (one.op->parameters & (cenote::kTakesOutputSize | cenote::kTakesUnpool))
     out << " output_size=" << to_string(arguments.output_size);
+  if (one.op->parameters & cenote::kTakesNormType) out << " norm_type=" << arguments.norm_type;
+  if (arguments.sharpness) out << " sharpness=" << *arguments.sharpness;
+  if (one.op->parameters & cenote::kTakesGem) {
+    out << " p=";
+    for (const double p : arguments.p) out << p << ',';
+    out << " eps=" << arguments.eps;
+  }
   out << ' ' << name_of(one.dtype) << ' ' << name_of(one.layout) << " fill=" << name_of(one.fill)
       << " seed=" << one.seed;
   return out.str();

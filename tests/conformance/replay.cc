@@ -48,7 +48,9 @@ class Replay {
     std::optional<cenote::ConstTensorView> indices;
     if (read_indices_) record = &*read_indices_;
     if (record != nullptr) indices = *record;
-    case_.op->backward(grad_x, grad_y_, indices ? &*indices : nullptr, case_.arguments);
+    const cenote::ConstTensorView x = x_;
+    const cenote::ConstTensorView* kept = case_.op->gradient_reads_x ? &x : indices ? &*indices : nullptr;
+    case_.op->backward(grad_x, grad_y_, kept, case_.arguments);
     intact_ = intact_ && grad_x.guards_intact();
     return values_of(grad_x);
   }

@@ -47,6 +47,11 @@ Case large_case(const cenote::OpInfo& op, LayoutKind layout, cenote::DType dtype
     one.arguments.padding = 1;
   }
   if (op.parameters & cenote::kTakesOutputSize) one.arguments.output_size = 7;
+  if (op.parameters & cenote::kTakesNormType) one.arguments.norm_type = 2.5;
+  if (op.parameters & cenote::kTakesGem) {
+    one.arguments.p.clear();
+    for (int channel = 0; channel < 19; ++channel) one.arguments.p.push_back(1 + channel / 4.0);
+  }
   if (op.parameters & cenote::kTakesUnpool) {
     one.arguments.kernel = 3;
     one.arguments.stride = 2;

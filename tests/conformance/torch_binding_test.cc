@@ -142,6 +142,53 @@ TEST(TorchOperators, SchemasHaveTorchsNamesAndDefaults) {
             "bool? channels_last=None) -> Tensor");
 }
 
+TEST(TorchOperators, SchemasOfSmoothOps) {
+  EXPECT_EQ(schema_text("cenote::lp_pool2d"),
+            "cenote::lp_pool2d(Tensor input, float norm_type, int[2] kernel_size, int[2] stride=[], "
+            "bool ceil_mode=False, *, int[2] padding=0, int[2] padding_end=[], int[2] dilation=1) -> Tensor");
+  EXPECT_EQ(
+      schema_text("cenote::soft_pool1d"),
+      "cenote::soft_pool1d(Tensor input, int[1] kernel_size, int[1] stride=[], int[1] padding=0, "
+      "int[1] dilation=1, bool ceil_mode=False, *, int[1] padding_end=[], float? sharpness=None) -> Tensor");
+  EXPECT_EQ(schema_text("cenote::adaptive_lp_pool3d"),
+            "cenote::adaptive_lp_pool3d(Tensor input, float norm_type, int[3] output_size) -> Tensor");
+  EXPECT_EQ(schema_text("cenote::global_lse_pool2d"),
+            "cenote::global_lse_pool2d(Tensor input, *, float? sharpness=None) -> Tensor");
+  EXPECT_EQ(schema_text("cenote::global_gem_pool2d_backward"),
+            "cenote::global_gem_pool2d_backward(Tensor grad_output, Tensor input, int[] input_size, "
+            "float[] p=[3.], float eps=9.9999999999999995e-07, *, bool? channels_last=None) -> Tensor");
+  EXPECT_EQ(schema_text("cenote::global_std_pool3d"), "cenote::global_std_pool3d(Tensor input) -> Tensor");
+}
+
+TEST(TorchOperators, NamedFunctionsOfSmoothOps) {
+  const at::Tensor x = ramp({2, 3, 8, 8}) + 0.25;
+  const at::Tensor line = x.flatten(2);
+  const at::Tensor volume = x.reshape({2, 3, 4, 4, 4});
+  const auto windows = [](const at::Tensor& from) {
+    return from.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2);
+  };
+  EXPECT_TRUE(at::allclose(torch_ops::lp_pool2d(x, {.kernel = 2, .norm_type = 3}),
+                           windows(x).pow(3).sum(-1).pow(1.0 / 3)));
+  EXPECT_TRUE(at::allclose(torch_ops::lse_pool2d(x, {.kernel = 2, .sharpness = 2}),
+                           (windows(x) * 2).exp().mean(-1).log() / 2));
+  EXPECT_TRUE(
+      at::allclose(torch_ops::soft_pool2d(x, {.kernel = 2}), (windows(x).softmax(-1) * windows(x)).sum(-1)));
+  EXPECT_TRUE(
+      at::allclose(torch_ops::adaptive_lp_pool2d(x, {.output_size = 4, .norm_type = 1}), windows(x).sum(-1)));
+  EXPECT_TRUE(at::allclose(torch_ops::global_lp_pool3d(volume),
+                           line.square().sum(2).sqrt().reshape({2, 3, 1, 1, 1})));
+  EXPECT_TRUE(at::allclose(torch_ops::global_lse_pool1d(line), (line * 10).exp().mean(2, true).log() / 10));
+  EXPECT_TRUE(at::allclose(torch_ops::global_gem_pool2d(x, {.p = {1, 2, 3}}),
+                           x.pow(at::arange(1, 4).reshape({3, 1, 1}))
+                               .mean({2, 3}, true)
+                               .pow(1 / at::arange(1, 4, at::kDouble).reshape({3, 1, 1}))));
+  EXPECT_TRUE(at::allclose(torch_ops::global_std_pool1d(line), line.std({2}, false, true)));
+  EXPECT_TRUE(
+      at::allclose(torch_ops::global_avgmax_pool2d(x), (x.mean({2, 3}, true) + x.amax({2, 3}, true)) / 2));
+  EXPECT_TRUE(at::allclose(torch_ops::global_catavgmax_pool2d(x),
+                           at::cat({x.mean({2, 3}, true), x.amax({2, 3}, true)}, 1)));
+}
+
 TEST(TorchOperators, NamedFunctionsCallTheirOps) {
   const at::Tensor x = ramp({2, 3, 8, 8});
   EXPECT_TRUE(at::equal(torch_ops::max_pool2d(x, {.kernel = 3, .stride = 2, .padding = 1}),
@@ -187,6 +234,10 @@ TEST(TorchMeta, AgreesWithCpu) {
       expect_same_form(meta_record, record, one);
     }
     if (!y.is_floating_point()) continue;
+    if (one.op->gradient_reads_x) {
+      record = x;
+      meta_record = meta;
+    }
     const at::Tensor meta_y = at::empty_strided(y.sizes(), y.strides(), y.options().device(at::kMeta));
     expect_same_form(torch_ops::pool_backward(*one.op, meta_y, meta_record, one.sizes, arguments),
                      torch_ops::pool_backward(*one.op, y, record, one.sizes, arguments), one);
@@ -319,7 +370,7 @@ TEST(TorchAutograd, EqualsFiniteDifferences) {
 // The gradient is linear in the one of y, so for any v: <d<v, grad_x>/d grad_y, u> = <v, backward(u)>.
 TEST(TorchAutograd, DoubleBackwardIsTheAdjoint) {
   for (const Case& one : generate_cases(kCases, kSeed + 1)) {
-    if (one.fill == Fill::kWithNan || one.fill == Fill::kAllNan) continue;
+    if (one.fill == Fill::kWithNan || one.fill == Fill::kAllNan || one.op->gradient_reads_x) continue;
     const OpInfo& op = *one.op;
     const at::Tensor x = random_input(one).to(at::kDouble).requires_grad_();
     const auto small = [](const at::Tensor& like) { return at::randint_like(like, -4, 5).detach(); };
@@ -335,6 +386,51 @@ TEST(TorchAutograd, DoubleBackwardIsTheAdjoint) {
       const at::Tensor along_u = torch::autograd::grad({y}, {x}, {u})[0];
       EXPECT_TRUE(at::allclose((second * u).sum(), (v * along_u).sum(), 1e-9, 1e-9)) << one;
     }
+  }
+}
+
+void expect_not_implemented(const std::function<void()>& call, const std::string& text) {
+  try {
+    call();
+    ADD_FAILURE() << "nothing was thrown, expected: " << text;
+  } catch (const c10::NotImplementedError& error) {
+    EXPECT_NE(error.msg().find(text), std::string::npos) << error.msg();
+  }
+}
+
+TEST(TorchAutograd, SmoothOpsHaveNoDoubleBackward) {
+  for (const OpInfo& op : cenote::ops()) {
+    if (!op.gradient_reads_x) continue;
+    const std::string text = "[" + std::string(op.name) + "] has no double backward";
+    const at::Tensor x = input_for(op).requires_grad_();
+    const at::Tensor y = torch_ops::pool(op, x, common_arguments());
+    const at::Tensor grad_y = at::ones_like(y).requires_grad_();
+    const at::Tensor grad_x = torch::autograd::grad({y}, {x}, {grad_y}, true, true)[0];
+    expect_not_implemented([&] { torch::autograd::grad({grad_x.sum()}, {grad_y}, {}, true); }, text);
+    expect_not_implemented([&] { torch::autograd::grad({grad_x.sum()}, {x}, {}, true); }, text);
+    // With a constant gradient of y the way through x is the only one, and must not be lost.
+    const at::Tensor direct = torch_ops::pool_backward(
+        op, at::ones_like(y).detach(), x, Dims(x.sizes().data(), x.sizes().size()), common_arguments());
+    EXPECT_TRUE(direct.requires_grad()) << op.name;
+    expect_not_implemented([&] { torch::autograd::grad({direct.sum()}, {x}); }, text);
+  }
+}
+
+TEST(TorchAutograd, SmoothOpsSaveXAlone) {
+  for (const char* name :
+       {"lp_pool2d", "adaptive_lp_pool2d", "global_gem_pool2d", "global_catavgmax_pool2d"}) {
+    at::Tensor x = at::rand({2, 3, 32, 32}).requires_grad_();
+    const auto outputs = static_cast<std::size_t>(torch_ops::pool(row(name), x, common_arguments()).numel());
+    if (row(name).family != "global") {
+      EXPECT_EQ(bytes_of_forward(row(name), x, common_arguments()), outputs * 4) << name;
+    }
+    const at::Tensor y = torch_ops::pool(row(name), x * 1, common_arguments());
+    EXPECT_NO_THROW(torch::autograd::grad({y.sum()}, {x})) << name;
+    // What is saved is x itself: changing it in place is noticed.
+    const at::Tensor middle = x * 1;
+    const at::Tensor z = torch_ops::pool(row(name), middle, common_arguments());
+    middle.add_(1);
+    EXPECT_THROW(torch::autograd::grad({z.sum()}, {x}), c10::Error) << name;
   }
 }
 
@@ -514,6 +610,28 @@ TEST(TorchErrors, NameTheDtype) {
   expect_value_error(
       [&] { torch_ops::pool_backward(gap, at::ones({1, 2, 1, 1}, at::kInt), {}, {1, 2, 6, 6}); },
       "[global_avg_pool2d] grad_output must be f32, f64, f16 or bf16, got Int");
+}
+
+TEST(TorchErrors, OfSmoothOps) {
+  const at::Tensor x = ramp({1, 2, 6, 6});
+  for (const OpInfo& op : cenote::ops()) {
+    if (!op.gradient_reads_x || op.spatial_rank != 2) continue;
+    const std::string text = "[" + std::string(op.name) + "] x must be f32, f64, f16 or bf16, got Int";
+    expect_value_error([&] { torch_ops::pool(op, x.to(at::kInt), common_arguments()); }, text);
+    expect_value_error([&] { torch_ops::pool(op, x.to(at::kInt).to(at::kMeta), common_arguments()); }, text);
+  }
+  const OpInfo& op = row("global_lp_pool2d");
+  const at::Tensor y = torch_ops::pool(op, x);
+  OpArguments arguments;
+  arguments.norm_type = 0;
+  expect_value_error([&] { torch_ops::pool(op, x, arguments); },
+                     "[global_lp_pool2d] norm_type must be > 0, got 0");
+  expect_value_error([&] { torch_ops::pool_backward(op, y, {}, {1, 2, 6, 6}); },
+                     "[global_lp_pool2d_backward] input must be given");
+  expect_value_error([&] { torch_ops::pool_backward(op, y, x, {1, 2, 6, 5}); },
+                     "[global_lp_pool2d_backward] input must have sizes [1, 2, 6, 5], got [1, 2, 6, 6]");
+  expect_value_error([&] { torch_ops::pool_backward(op, y, x.to(at::kFloat), {1, 2, 6, 6}); },
+                     "dtype must be f64, got f32");
 }
 
 TEST(TorchErrors, OfTheBackward) {

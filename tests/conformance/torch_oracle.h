@@ -8,6 +8,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <torch/nn/functional/pooling.h>
 
 #include <cmath>
 #include <limits>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "conformance/cases.h"
+#include "conformance/torch_smooth.h"
 
 namespace cenote_test {
 
@@ -90,6 +92,7 @@ class TorchOracle {
 
   /// Empty when torch's own op does the case, else the reason why not.
   std::string why_not_direct() const {
+    if (op_.gradient_reads_x) return why_not_direct_smooth();
     if ((op_.parameters & cenote::kTakesWindow) == 0) return "";
     const bool avg = !op_.records_indices;
     for (const AxisOptions& axis : axes_) {
@@ -103,6 +106,10 @@ class TorchOracle {
   }
 
   TorchResult direct() const {
+    if (op_.gradient_reads_x) {
+      return differentiate(x_.to(at::kDouble),
+                           [&](const at::Tensor& x) { return std::make_tuple(direct_lp(x), at::Tensor()); });
+    }
     if (op_.reads_indices) {
       const OneTorchThread in_order;
       return differentiate(
@@ -114,8 +121,14 @@ class TorchOracle {
                          [&](const at::Tensor& x) { return std::make_tuple(direct_avg(x), at::Tensor()); });
   }
 
-  /// Windows only. avg in double.
+  /// Windows, and the ops whose gradient reads x. In double but for max.
   TorchResult expressed() const {
+    if (op_.gradient_reads_x) {
+      const TorchSmooth smooth(case_);
+      return differentiate(x_.to(at::kDouble), [&](const at::Tensor& x) {
+        return std::make_tuple(smooth.pool(x), at::Tensor());
+      });
+    }
     if (op_.records_indices) return signed_result(expressed_max());
     return differentiate(x_.to(at::kDouble), [&](const at::Tensor& x) {
       return std::make_tuple(expressed_avg(x), at::Tensor());
@@ -140,6 +153,32 @@ class TorchOracle {
     to.end = value_at(from.padding_end, axis, to.begin);
     to.dilation = value_at(from.dilation, axis, 1);
     return to;
+  }
+
+  /// torch's lp_pool takes powers of x, not of |x|, which are numbers of another sign for odd ones; it counts
+  /// padding, has no scale, and multiplies windows that ceil_mode cut off.
+  std::string why_not_direct_smooth() const {
+    const bool lp = op_.name.starts_with("lp_pool") && rank_ < 3;
+    if (!lp || std::isinf(case_.arguments.norm_type)) return "torch has no such op";
+    if (case_.fill == Fill::kLargeMagnitudes) return "torch's lp_pool overflows";
+    const bool positive = case_.fill == Fill::kAllEqual || case_.arguments.norm_type == 2;
+    if (!positive) return "torch's lp_pool takes no negative numbers";
+    for (const AxisOptions& axis : axes_) {
+      if (axis.begin != 0 || axis.end != 0) return "torch's lp_pool has no padding";
+      if (axis.dilation != 1) return "torch's lp_pool has no dilation";
+    }
+    return case_.arguments.ceil_mode ? "torch's lp_pool multiplies what ceil_mode cuts off" : "";
+  }
+
+  at::Tensor direct_lp(const at::Tensor& x) const {
+    namespace functional = torch::nn::functional;
+    const double p = case_.arguments.norm_type;
+    const AxisOptions& first = axes_.front();
+    if (rank_ == 1)
+      return functional::lp_pool1d(x, functional::LPPool1dFuncOptions(p, first.kernel).stride(first.stride));
+    const AxisOptions& last = axes_.back();
+    return functional::lp_pool2d(x, functional::LPPool2dFuncOptions(p, {first.kernel, last.kernel})
+                                        .stride({{first.stride, last.stride}}));
   }
 
   static bool has_empty_window(const AxisOptions& axis) {

@@ -3,6 +3,8 @@
 
 #include <rapidcheck.h>
 
+#include <algorithm>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -45,12 +47,22 @@ inline void draw_window(Case& one) {
   arguments.ceil_mode = *rc::gen::arbitrary<bool>();
 }
 
-/// Any valid configuration of any pooling whose record is (for max) or is not (for avg) needed.
-inline Case draw_case(bool records_indices) {
-  std::vector<const cenote::OpInfo*> rows;
-  for (const cenote::OpInfo& op : cenote::ops()) {
-    if (op.records_indices == records_indices && !op.reads_indices) rows.push_back(&op);
+inline void draw_smooth(Case& one) {
+  cenote::OpArguments& arguments = one.arguments;
+  if (one.op->parameters & cenote::kTakesNormType)
+    arguments.norm_type =
+        *rc::gen::element<double>(0.5, 1, 2, 2.5, 3, 17, std::numeric_limits<double>::infinity());
+  if (one.op->parameters & cenote::kTakesSharpness)
+    arguments.sharpness = *rc::gen::element<double>(0.5, 1, 3.25, 10, 20);
+  if (one.op->parameters & cenote::kTakesGem) {
+    arguments.p.assign(static_cast<std::size_t>(*rc::gen::arbitrary<bool>() ? 1 : one.sizes[1]), 0);
+    for (double& p : arguments.p) p = *rc::gen::element<double>(0.5, 1, 2, 3, 7.5);
+    arguments.eps = *rc::gen::element<double>(1e-6, 0.125);
   }
+}
+
+/// Any valid configuration of one of these ops.
+inline Case draw_case_of(const std::vector<const cenote::OpInfo*>& rows) {
   Case one;
   one.op = *rc::gen::elementOf(rows);
   one.dtype = cenote::DType::f64;
@@ -58,6 +70,7 @@ inline Case draw_case(bool records_indices) {
   one.seed = *rc::gen::arbitrary<std::uint64_t>();
   one.sizes = draw_sizes(one.op->spatial_rank);
   if (one.op->parameters & cenote::kTakesWindow) draw_window(one);
+  draw_smooth(one);
   if (one.op->parameters & cenote::kTakesDivisor) {
     one.arguments.count_include_pad = *rc::gen::arbitrary<bool>();
     if (*rc::gen::arbitrary<bool>())
@@ -74,6 +87,28 @@ inline Case draw_case(bool records_indices) {
   }
   RC_PRE(valid);
   return one;
+}
+
+/// Any valid configuration of any pooling whose record is (for max) or is not (for avg) needed.
+inline Case draw_case(bool records_indices) {
+  std::vector<const cenote::OpInfo*> rows;
+  for (const cenote::OpInfo& op : cenote::ops()) {
+    if (op.records_indices == records_indices && !op.reads_indices && !op.gradient_reads_x)
+      rows.push_back(&op);
+  }
+  return draw_case_of(rows);
+}
+
+/// Of an op whose gradient reads x and whose name contains one of these.
+inline Case draw_smooth_case(const std::vector<std::string>& kinds) {
+  std::vector<const cenote::OpInfo*> rows;
+  for (const cenote::OpInfo& op : cenote::ops()) {
+    const auto is_in_name = [&](const std::string& kind) {
+      return op.name.find(kind) != std::string_view::npos;
+    };
+    if (op.gradient_reads_x && std::any_of(kinds.begin(), kinds.end(), is_in_name)) rows.push_back(&op);
+  }
+  return draw_case_of(rows);
 }
 
 inline std::string draw_target() { return *rc::gen::elementOf(cenote::cpu_targets()); }

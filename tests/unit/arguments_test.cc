@@ -52,9 +52,18 @@ struct Call {
   void forward_with_indices() const { op.forward(y, &indices, x, arguments); }
   /// y is the gradient that is read, x the one that is written.
   void backward() const {
-    const ConstTensorView record = indices;
-    op.backward(TensorView(const_cast<void*>(x.data), x.dtype, x.sizes, x.strides), y,
-                op.uses_indices() ? &record : nullptr, arguments);
+    if (!op.gradient_reads_x) return backward_with(op.uses_indices() ? indices : TensorView());
+    // The elements that the gradient reads: like x, in memory of their own.
+    const GuardedTensor elements(x.dtype, x_sizes, LayoutKind::kChannelsFirst, op.spatial_rank, 0);
+    TensorView kept = elements;
+    if (x.sizes != x_sizes) {
+      kept.sizes = x.sizes;
+      kept.strides = x.strides;
+    }
+    backward_with(kept);
+  }
+  void backward_with(const ConstTensorView& kept) const {
+    op.backward(TensorView(const_cast<void*>(x.data), x.dtype, x.sizes, x.strides), y, &kept, arguments);
   }
 
   std::string forward_name() const { return std::string("[").append(op.name).append("]"); }
@@ -161,10 +170,11 @@ TEST_P(Arguments, Dtypes) {
     Call call(op);
     const GuardedTensor other(dtype, call.x_sizes, LayoutKind::kChannelsFirst, op.spatial_rank, 0);
     call.x = other;
-    if (dtype == DType::u16)
-      expect_invalid([&] { call.forward(); }, {call.forward_name().c_str(), "x", "f32, f64", "got u16"});
-    expect_invalid([&] { call.backward(); },
-                   {call.backward_name().c_str(), "grad_x", "f16 or bf16", name_of(dtype)});
+    if (dtype == DType::u16 || op.gradient_reads_x)
+      expect_invalid([&] { call.forward(); }, {call.forward_name().c_str(), "x", "f32, f64", name_of(dtype)});
+    expect_invalid(
+        [&] { call.backward(); },
+        {call.backward_name().c_str(), op.gradient_reads_x ? "x" : "grad_x", "f16 or bf16", name_of(dtype)});
   }
   Call call(op);
   const GuardedTensor other(DType::f64, call.y_sizes, LayoutKind::kChannelsFirst, op.spatial_rank, 0);
@@ -279,17 +289,35 @@ TEST_P(Arguments, Indices) {
   expect_invalid([&] { over_x.backward(); }, {"grad_x", "indices", "memory"});
 }
 
+TEST_P(Arguments, ElementsThatTheGradientReads) {
+  const OpInfo& op = GetParam();
+  if (!op.gradient_reads_x) return;
+  const Call call(op);
+  const std::string name = call.backward_name();
+  const GuardedTensor other(DType::f64, call.x_sizes, LayoutKind::kChannelsFirst, op.spatial_rank, 0);
+  expect_invalid([&] { call.backward_with(other); }, {name.c_str(), "must be f64, got f32"});
+  Dims sizes = call.x_sizes;
+  ++sizes[0];
+  const GuardedTensor larger(DType::f32, sizes, LayoutKind::kChannelsFirst, op.spatial_rank, 0);
+  expect_invalid([&] { call.backward_with(larger); }, {name.c_str(), "must have sizes"});
+  ConstTensorView null = other;
+  null.dtype = DType::f32;
+  null.data = nullptr;
+  expect_invalid([&] { call.backward_with(null); }, {name.c_str(), "x", "null"});
+  expect_invalid([&] { call.backward_with(call.x); }, {name.c_str(), "grad_x", "x", "memory"});
+}
+
 TEST_P(Arguments, SlicesOfOneBufferAreNoOverlap) {
   // x and y are channels of one channels-last buffer: their ranges of addresses intersect, no byte does.
   Call call(GetParam());
   const int rank = call.x_sizes.size();
   Dims sizes = element_count(call.x_sizes) < element_count(call.y_sizes) ? call.y_sizes : call.x_sizes;
-  sizes[1] = 6;
+  sizes[1] = call.x_sizes[1] + call.y_sizes[1];
   std::vector<float> buffer(static_cast<std::size_t>(element_count(sizes)), 1.0F);
   const Dims strides = dense_strides(sizes, Layout::kChannelsLast);
   ASSERT_EQ(strides.size(), rank);
   call.x = ConstTensorView(buffer.data(), call.x_sizes, strides);
-  call.y = TensorView(buffer.data() + 3, call.y_sizes, strides);
+  call.y = TensorView(buffer.data() + call.x_sizes[1], call.y_sizes, strides);
   EXPECT_NO_THROW(call.forward());
 }
 

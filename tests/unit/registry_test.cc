@@ -66,6 +66,18 @@ std::map<std::string, Pool> public_functions() {
                            .divisor_override = 5};
   const AdaptivePoolOptions adaptive{.output_size = 3};
   const MaxUnpoolOptions unpool{.kernel = 3, .stride = 2, .padding = 1};
+  const LpPoolOptions lp{
+      .kernel = 3, .stride = 2, .padding = 1, .padding_end = 0, .ceil_mode = true, .norm_type = 3};
+  const LsePoolOptions lse{
+      .kernel = 3, .stride = 2, .padding = 1, .padding_end = 0, .ceil_mode = true, .sharpness = 0.5};
+  const SoftPoolOptions soft{
+      .kernel = 3, .stride = 2, .padding = 1, .padding_end = 0, .ceil_mode = true, .sharpness = 0.5};
+  const AdaptiveLpPoolOptions adaptive_lp{.output_size = 3, .norm_type = 3};
+  const GlobalLpPoolOptions global_lp{3};
+  const GlobalLsePoolOptions global_lse{0.5};
+  const GlobalGemPoolOptions gem{.p = {2, 3, 4}, .eps = 5};
+  const GlobalStdPoolOptions deviation;
+  const GlobalAvgMaxPoolOptions avgmax;
   return {
       {"max_pool1d", bind(max_pool1d, max)},
       {"max_pool2d", bind(max_pool2d, max)},
@@ -91,6 +103,36 @@ std::map<std::string, Pool> public_functions() {
       {"global_avg_pool1d", global_avg_pool1d},
       {"global_avg_pool2d", global_avg_pool2d},
       {"global_avg_pool3d", global_avg_pool3d},
+      {"lp_pool1d", bind(lp_pool1d, lp)},
+      {"lp_pool2d", bind(lp_pool2d, lp)},
+      {"lp_pool3d", bind(lp_pool3d, lp)},
+      {"lse_pool1d", bind(lse_pool1d, lse)},
+      {"lse_pool2d", bind(lse_pool2d, lse)},
+      {"lse_pool3d", bind(lse_pool3d, lse)},
+      {"soft_pool1d", bind(soft_pool1d, soft)},
+      {"soft_pool2d", bind(soft_pool2d, soft)},
+      {"soft_pool3d", bind(soft_pool3d, soft)},
+      {"adaptive_lp_pool1d", bind(adaptive_lp_pool1d, adaptive_lp)},
+      {"adaptive_lp_pool2d", bind(adaptive_lp_pool2d, adaptive_lp)},
+      {"adaptive_lp_pool3d", bind(adaptive_lp_pool3d, adaptive_lp)},
+      {"global_lp_pool1d", bind(global_lp_pool1d, global_lp)},
+      {"global_lp_pool2d", bind(global_lp_pool2d, global_lp)},
+      {"global_lp_pool3d", bind(global_lp_pool3d, global_lp)},
+      {"global_lse_pool1d", bind(global_lse_pool1d, global_lse)},
+      {"global_lse_pool2d", bind(global_lse_pool2d, global_lse)},
+      {"global_lse_pool3d", bind(global_lse_pool3d, global_lse)},
+      {"global_gem_pool1d", bind(global_gem_pool1d, gem)},
+      {"global_gem_pool2d", bind(global_gem_pool2d, gem)},
+      {"global_gem_pool3d", bind(global_gem_pool3d, gem)},
+      {"global_std_pool1d", bind(global_std_pool1d, deviation)},
+      {"global_std_pool2d", bind(global_std_pool2d, deviation)},
+      {"global_std_pool3d", bind(global_std_pool3d, deviation)},
+      {"global_avgmax_pool1d", bind(global_avgmax_pool1d, avgmax)},
+      {"global_avgmax_pool2d", bind(global_avgmax_pool2d, avgmax)},
+      {"global_avgmax_pool3d", bind(global_avgmax_pool3d, avgmax)},
+      {"global_catavgmax_pool1d", bind(global_catavgmax_pool1d, avgmax)},
+      {"global_catavgmax_pool2d", bind(global_catavgmax_pool2d, avgmax)},
+      {"global_catavgmax_pool3d", bind(global_catavgmax_pool3d, avgmax)},
       {"max_unpool1d", bind(max_unpool1d, unpool)},
       {"max_unpool2d", bind(max_unpool2d, unpool)},
       {"max_unpool3d", bind(max_unpool3d, unpool)},
@@ -99,6 +141,10 @@ std::map<std::string, Pool> public_functions() {
 
 OpArguments arguments_of(const OpInfo& op) {
   OpArguments arguments;
+  arguments.norm_type = 3;
+  arguments.sharpness = 0.5;
+  arguments.p = {2, 3, 4};
+  arguments.eps = 5;
   if (op.parameters & kTakesOutputSize) {
     arguments.output_size = 3;
     return arguments;
@@ -147,17 +193,28 @@ TEST(Registry, RowsAreCompleteAndConsistent) {
     ASSERT_TRUE(name.starts_with(prefix) && name.ends_with(suffix));
     const std::string kind = name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
     const bool picks = kind == "max" || kind == "min";
-    EXPECT_TRUE(picks || kind == "avg" || kind == "sum") << kind;
     EXPECT_EQ(op.records_indices, picks);
     EXPECT_EQ(op.uses_indices(), picks);
     EXPECT_EQ(op.tap_dtype != nullptr, picks);
     ASSERT_TRUE(op.shape != nullptr && op.forward != nullptr && op.backward != nullptr);
-    const std::map<std::string, std::uint32_t> parameters = {
-        {"window", kind == "avg" ? std::uint32_t{kTakesWindow} | kTakesDivisor : kTakesWindow},
-        {"adaptive", kTakesOutputSize},
-        {"global", 0}};
-    ASSERT_EQ(parameters.count(std::string(op.family)), 1u);
-    EXPECT_EQ(op.parameters, parameters.at(std::string(op.family)));
+    // The parameters that each kind adds to those of its family.
+    const std::map<std::string, std::uint32_t> of_kind = {{"max", 0},
+                                                          {"min", 0},
+                                                          {"sum", 0},
+                                                          {"avg", op.family == "window" ? kTakesDivisor : 0},
+                                                          {"lp", kTakesNormType},
+                                                          {"lse", kTakesSharpness},
+                                                          {"soft", kTakesSharpness},
+                                                          {"gem", kTakesGem},
+                                                          {"std", 0},
+                                                          {"avgmax", 0},
+                                                          {"catavgmax", 0}};
+    const std::map<std::string, std::uint32_t> of_family = {
+        {"window", kTakesWindow}, {"adaptive", kTakesOutputSize}, {"global", 0}};
+    ASSERT_EQ(of_kind.count(kind), 1u) << kind;
+    ASSERT_EQ(of_family.count(std::string(op.family)), 1u);
+    EXPECT_EQ(op.parameters, of_family.at(std::string(op.family)) | of_kind.at(kind));
+    EXPECT_EQ(op.gradient_reads_x, !picks && kind != "avg" && kind != "sum");
   }
 }
 
@@ -202,6 +259,16 @@ TEST(Registry, BackwardUsesTheRecord) {
     for (const double value : values_of(y)) expected[static_cast<std::size_t>(value)] += value;
     EXPECT_EQ(values_of(grad_x), expected);
   }
+}
+
+TEST(Registry, SharpnessDefaultsToThatOfTheOp) {
+  const GuardedTensor x(DType::f64, Dims{1, 2}, {0, 1});
+  const OpArguments arguments{.kernel = 2};
+  const Tensor y(DType::f64, Dims{1, 1});
+  find_op("lse_pool1d")->forward(y, nullptr, x, arguments);
+  EXPECT_EQ(values_of(y), values_of(lse_pool1d(x, {.kernel = 2, .sharpness = 10})));
+  find_op("soft_pool1d")->forward(y, nullptr, x, arguments);
+  EXPECT_EQ(values_of(y), values_of(soft_pool1d(x, {.kernel = 2, .sharpness = 1})));
 }
 
 TEST(Registry, UnpoolingNeedsIndices) {
