@@ -68,11 +68,13 @@ class Parameters {
   HWY_INLINE void set_one(D d, std::int64_t c, Summary<D>& s) const {
     s.parameter = hn::Set(d, values_[static_cast<std::size_t>(c)]);
     s.floor = hn::Set(d, floor_);
+    s.scale = Constant(d, 1);
   }
   template <class D>
   HWY_INLINE void set_many(D d, std::int64_t c, Summary<D>& s) const {
     s.parameter = hn::LoadU(d, values_.data() + c);
     s.floor = hn::Set(d, floor_);
+    s.scale = Constant(d, 1);
   }
 
  private:

@@ -398,21 +398,41 @@ void expect_not_implemented(const std::function<void()>& call, const std::string
   }
 }
 
-TEST(TorchAutograd, SmoothOpsHaveNoDoubleBackward) {
+/// grad_x of sum(weights * op(x)), on the graph.
+at::Tensor smooth_gradient(const OpInfo& op, const at::Tensor& x, const at::Tensor& weights) {
+  const at::Tensor y = torch_ops::pool(op, x, common_arguments());
+  return torch::autograd::grad({y}, {x}, {weights}, true, true)[0];
+}
+
+TEST(TorchAutograd, SmoothOpsHaveSecondDerivatives) {
   for (const OpInfo& op : cenote::ops()) {
     if (!op.gradient_reads_x) continue;
-    const std::string text = "[" + std::string(op.name) + "] has no double backward";
     const at::Tensor x = input_for(op).requires_grad_();
     const at::Tensor y = torch_ops::pool(op, x, common_arguments());
-    const at::Tensor grad_y = at::ones_like(y).requires_grad_();
-    const at::Tensor grad_x = torch::autograd::grad({y}, {x}, {grad_y}, true, true)[0];
-    expect_not_implemented([&] { torch::autograd::grad({grad_x.sum()}, {grad_y}, {}, true); }, text);
-    expect_not_implemented([&] { torch::autograd::grad({grad_x.sum()}, {x}, {}, true); }, text);
-    // With a constant gradient of y the way through x is the only one, and must not be lost.
+    const at::Tensor grad_y = (ramp(y.sizes()) - 0.5).requires_grad_();
+    const at::Tensor v = ramp(x.sizes()) - 0.25;
+    const auto second = torch::autograd::grad({smooth_gradient(op, x, grad_y)}, {x, grad_y}, {v});
+    const auto by_x = [&](const at::Tensor& at) {
+      return smooth_gradient(op, at.detach().requires_grad_(), grad_y.detach()).detach();
+    };
+    const auto by_weights = [&](const at::Tensor& at) { return smooth_gradient(op, x, at).detach(); };
+    EXPECT_TRUE(at::allclose(second[0], numeric_gradient(by_x, x.detach(), v), 1e-5, 1e-7)) << op.name;
+    EXPECT_TRUE(at::allclose(second[1], numeric_gradient(by_weights, grad_y.detach(), v), 1e-6, 1e-8))
+        << op.name;
+  }
+}
+
+/// The backward of a smooth op called by itself must not lose the way through x.
+TEST(TorchAutograd, SmoothBackwardsAreNotDifferentiableThemselves) {
+  for (const OpInfo& op : cenote::ops()) {
+    if (!op.gradient_reads_x) continue;
+    const at::Tensor x = input_for(op).requires_grad_();
+    const at::Tensor y = torch_ops::pool(op, x, common_arguments());
     const at::Tensor direct = torch_ops::pool_backward(
         op, at::ones_like(y).detach(), x, Dims(x.sizes().data(), x.sizes().size()), common_arguments());
     EXPECT_TRUE(direct.requires_grad()) << op.name;
-    expect_not_implemented([&] { torch::autograd::grad({direct.sum()}, {x}); }, text);
+    expect_not_implemented([&] { torch::autograd::grad({direct.sum()}, {x}); },
+                           "[" + std::string(op.name) + "_backward] is not differentiable itself");
   }
 }
 

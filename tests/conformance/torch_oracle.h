@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "conformance/cases.h"
+#include "conformance/torch_select.h"
 #include "conformance/torch_smooth.h"
 
 namespace cenote_test {
@@ -93,6 +94,7 @@ class TorchOracle {
   /// Empty when torch's own op does the case, else the reason why not.
   std::string why_not_direct() const {
     if (op_.gradient_reads_x) return why_not_direct_smooth();
+    if (selects()) return "torch has no such op";
     if ((op_.parameters & cenote::kTakesWindow) == 0) return "";
     const bool avg = !op_.records_indices;
     for (const AxisOptions& axis : axes_) {
@@ -129,6 +131,10 @@ class TorchOracle {
         return std::make_tuple(smooth.pool(x), at::Tensor());
       });
     }
+    if (selects()) {
+      const auto [y, indices] = TorchSelect(case_).pool(x_);
+      return {y, indices, routed(indices)};
+    }
     if (op_.records_indices) return signed_result(expressed_max());
     return differentiate(x_.to(at::kDouble), [&](const at::Tensor& x) {
       return std::make_tuple(expressed_avg(x), at::Tensor());
@@ -136,6 +142,9 @@ class TorchOracle {
   }
 
  private:
+  /// Medians and modes.
+  bool selects() const { return op_.name.starts_with("median_") || op_.name.starts_with("mode_"); }
+
   static std::int64_t value_at(const cenote::Dims& values, int axis, std::int64_t otherwise) {
     if (values.empty()) return otherwise;
     return values[values.size() == 1 ? 0 : axis];

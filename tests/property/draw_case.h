@@ -89,12 +89,24 @@ inline Case draw_case_of(const std::vector<const cenote::OpInfo*>& rows) {
   return one;
 }
 
-/// Any valid configuration of any pooling whose record is (for max) or is not (for avg) needed.
+/// Ops that select by rank or frequency: median and mode.
+inline bool selects(const cenote::OpInfo& op) {
+  return op.name.starts_with("median_") || op.name.starts_with("mode_");
+}
+
+inline Case draw_select_case() {
+  std::vector<const cenote::OpInfo*> rows;
+  for (const cenote::OpInfo& op : cenote::ops())
+    if (selects(op)) rows.push_back(&op);
+  return draw_case_of(rows);
+}
+
+/// Any valid configuration of any pooling whose record is (for maxima and minima) or is not (for avg) needed.
 inline Case draw_case(bool records_indices) {
   std::vector<const cenote::OpInfo*> rows;
   for (const cenote::OpInfo& op : cenote::ops()) {
-    if (op.records_indices == records_indices && !op.reads_indices && !op.gradient_reads_x)
-      rows.push_back(&op);
+    const bool linear = !op.reads_indices && !op.gradient_reads_x && !selects(op);
+    if (op.records_indices == records_indices && linear) rows.push_back(&op);
   }
   return draw_case_of(rows);
 }

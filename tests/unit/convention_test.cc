@@ -230,5 +230,51 @@ TEST_P(Convention, DrawnPaddingsAgreeWithTheReference) {
   EXPECT_GT(with_empty_windows, 100);
 }
 
+// ---- auto_pad -----------------------------------------------------------------------------------
+
+TEST_P(Convention, SameGivesCeilOfSizeByStride) {
+  for (std::int64_t size = 1; size <= 12; ++size) {
+    const GuardedTensor x(DType::f32, Dims{1, 1, size}, iota(size));
+    for (std::int64_t kernel = 1; kernel <= 5; ++kernel) {
+      for (std::int64_t stride = 1; stride <= 4; ++stride) {
+        for (const std::int64_t dilation : {1, 2}) {
+          AvgPoolOptions same{.kernel = kernel, .stride = stride, .dilation = dilation};
+          same.ceil_mode = kernel % 2 == 0;  // makes no difference
+          same.auto_pad = AutoPad::kSameUpper;
+          const std::int64_t outputs = (size + stride - 1) / stride;
+          ASSERT_EQ(avg_pool1d_shape(x.view().sizes, same), (Dims{1, 1, outputs}));
+          const std::int64_t total =
+              std::max<std::int64_t>((outputs - 1) * stride + dilation * (kernel - 1) + 1 - size, 0);
+          AvgPoolOptions padded{.kernel = kernel, .stride = stride, .dilation = dilation};
+          padded.padding = total / 2;
+          padded.padding_end = total - total / 2;
+          EXPECT_EQ(values_of(avg_pool1d(x, same)), values_of(avg_pool1d(x, padded)));
+          same.auto_pad = AutoPad::kSameLower;
+          std::swap(padded.padding, padded.padding_end);
+          EXPECT_EQ(values_of(avg_pool1d(x, same)), values_of(avg_pool1d(x, padded)));
+          const GuardedTensor grad_y(DType::f32, Dims{1, 1, outputs}, iota(outputs));
+          EXPECT_EQ(values_of(avg_pool1d_backward(grad_y, x.view().sizes, same)),
+                    values_of(avg_pool1d_backward(grad_y, x.view().sizes, padded)));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Convention, ValidPadsNothing) {
+  const GuardedTensor x(DType::f32, Dims{1, 1, 5}, {1, 2, 3, 4, 5});
+  EXPECT_EQ(values_of(sum_pool1d(x, {.kernel = 2, .auto_pad = AutoPad::kValid})), (Values{3, 7}));
+}
+
+TEST_P(Convention, AutoPadAndPaddingExcludeEachOther) {
+  const GuardedTensor x(DType::f32, Dims{1, 1, 5}, {1, 2, 3, 4, 5});
+  cenote_test::expect_invalid(
+      [&] { max_pool1d(x, {.kernel = 3, .padding = 1, .auto_pad = AutoPad::kSameUpper}); },
+      {"[max_pool1d]", "auto_pad"});
+  cenote_test::expect_invalid(
+      [&] { lp_pool1d(x, {.kernel = 3, .padding_end = 0, .auto_pad = AutoPad::kValid}); },
+      {"[lp_pool1d]", "auto_pad"});
+}
+
 }  // namespace
 }  // namespace cenote

@@ -88,6 +88,12 @@ std::map<std::string, Pool> public_functions() {
       {"sum_pool1d", bind(sum_pool1d, max)},
       {"sum_pool2d", bind(sum_pool2d, max)},
       {"sum_pool3d", bind(sum_pool3d, max)},
+      {"median_pool1d", bind(median_pool1d, max)},
+      {"median_pool2d", bind(median_pool2d, max)},
+      {"median_pool3d", bind(median_pool3d, max)},
+      {"mode_pool1d", bind(mode_pool1d, max)},
+      {"mode_pool2d", bind(mode_pool2d, max)},
+      {"mode_pool3d", bind(mode_pool3d, max)},
       {"avg_pool1d", bind(avg_pool1d, avg)},
       {"avg_pool2d", bind(avg_pool2d, avg)},
       {"avg_pool3d", bind(avg_pool3d, avg)},
@@ -192,7 +198,7 @@ TEST(Registry, RowsAreCompleteAndConsistent) {
     const std::string suffix = "_pool" + std::to_string(op.spatial_rank) + "d";
     ASSERT_TRUE(name.starts_with(prefix) && name.ends_with(suffix));
     const std::string kind = name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
-    const bool picks = kind == "max" || kind == "min";
+    const bool picks = kind == "max" || kind == "min" || kind == "median" || kind == "mode";
     EXPECT_EQ(op.records_indices, picks);
     EXPECT_EQ(op.uses_indices(), picks);
     EXPECT_EQ(op.tap_dtype != nullptr, picks);

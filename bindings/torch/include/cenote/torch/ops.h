@@ -4,7 +4,8 @@
 //
 // Names, options, dtypes and semantics are those of cenote/window.h, adaptive.h, global.h and unpool.h.
 // Tensors are on the CPU, with or without a batch dimension, of any strides; the result has the layout of x.
-// Errors arrive as c10::ValueError with the text of cenote::Error. Backward and double backward are provided.
+// Errors arrive as c10::ValueError with the text of cenote::Error. Backward, double backward and
+// forward mode are provided.
 // For the backward a max op saves one compact tap number (u8 or u16) per output, and neither x nor 64-bit
 // indices; without a gradient to record nothing is computed beside the values.
 #pragma once
@@ -71,7 +72,8 @@ CENOTE_EXPORT ValuesAndIndices mode_pool1d_with_indices(const at::Tensor& x, con
 CENOTE_EXPORT ValuesAndIndices mode_pool2d_with_indices(const at::Tensor& x, const ModePoolOptions& options);
 CENOTE_EXPORT ValuesAndIndices mode_pool3d_with_indices(const at::Tensor& x, const ModePoolOptions& options);
 
-// The gradient of the following reads x, which autograd keeps; they have no double backward.
+// The gradient of the following reads x, which autograd keeps. Their second derivatives and tangents are
+// expressions of torch's own operators, slower than the op.
 
 CENOTE_EXPORT at::Tensor lp_pool1d(const at::Tensor& x, const LpPoolOptions& options);
 CENOTE_EXPORT at::Tensor lp_pool2d(const at::Tensor& x, const LpPoolOptions& options);
