@@ -204,17 +204,20 @@ TEST(Registry, RowsAreCompleteAndConsistent) {
     EXPECT_EQ(op.tap_dtype != nullptr, picks);
     ASSERT_TRUE(op.shape != nullptr && op.forward != nullptr && op.backward != nullptr);
     // The parameters that each kind adds to those of its family.
-    const std::map<std::string, std::uint32_t> of_kind = {{"max", 0},
-                                                          {"min", 0},
-                                                          {"sum", 0},
-                                                          {"avg", op.family == "window" ? kTakesDivisor : 0},
-                                                          {"lp", kTakesNormType},
-                                                          {"lse", kTakesSharpness},
-                                                          {"soft", kTakesSharpness},
-                                                          {"gem", kTakesGem},
-                                                          {"std", 0},
-                                                          {"avgmax", 0},
-                                                          {"catavgmax", 0}};
+    const std::map<std::string, std::uint32_t> of_kind = {
+        {"max", 0},
+        {"min", 0},
+        {"median", 0},
+        {"mode", 0},
+        {"sum", 0},
+        {"avg", op.family == "window" ? kTakesDivisor : OpParameter{}},
+        {"lp", kTakesNormType},
+        {"lse", kTakesSharpness},
+        {"soft", kTakesSharpness},
+        {"gem", kTakesGem},
+        {"std", 0},
+        {"avgmax", 0},
+        {"catavgmax", 0}};
     const std::map<std::string, std::uint32_t> of_family = {
         {"window", kTakesWindow}, {"adaptive", kTakesOutputSize}, {"global", 0}};
     ASSERT_EQ(of_kind.count(kind), 1u) << kind;
