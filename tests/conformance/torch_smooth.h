@@ -101,7 +101,10 @@ class TorchSmooth {
     const at::Tensor y = shift.squeeze(-1) + weighted / sum.masked_fill(empty, 1);
     const at::Tensor lowest = at::full_like(y, -std::numeric_limits<double>::infinity());
     const at::Tensor of_none = at::where(real_.sum(-1) == 0, at::zeros_like(y), lowest);
-    return at::where(empty, of_none, y);
+    const at::Tensor infinite = (e.isposinf().logical_and(real_ != 0)).any(-1);
+    const at::Tensor known =
+        at::where(infinite, -lowest, y).masked_fill(e.isnan().logical_and(real_ != 0).any(-1), std::nan(""));
+    return at::where(empty, of_none, known);
   }
 
   at::Tensor gem(const at::Tensor& e) const {
