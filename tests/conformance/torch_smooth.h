@@ -110,7 +110,9 @@ class TorchSmooth {
   at::Tensor gem(const at::Tensor& e) const {
     std::vector<std::int64_t> per_channel{-1, 1, 1};
     const at::Tensor p = at::tensor(case_.arguments.p, at::kDouble).reshape(per_channel);
-    const at::Tensor clamped = e.clamp_min(case_.arguments.eps);
+    // Not clamp_min, which lets the gradient pass at eps.
+    const double eps = case_.arguments.eps;
+    const at::Tensor clamped = at::where(e <= eps, at::full_like(e, eps), e);
     const at::Tensor scale = scale_of(clamped);
     return scale.squeeze(-1) * (clamped / scale).pow(p).mean(-1).pow(1 / p.squeeze(-1));
   }
