@@ -196,7 +196,9 @@ Pooled gem(const Arithmetic& t, const std::vector<double>& x, double parameter, 
   const Rough less = t.subtract(p, {1, 0});
   for (std::size_t i = 0; i < x.size(); ++i) {
     if (x[i] <= eps) continue;
-    pooled.slopes[i] = t.divide(t.power(t.divide({x[i], 0}, pooled.y), less), count);
+    // Of power 1 the slopes are those of a mean, beside NaN too.
+    const Rough power = parameter == 1 ? Rough{1, 0} : t.power(t.divide({x[i], 0}, pooled.y), less);
+    pooled.slopes[i] = t.divide(power, count);
   }
   return pooled;
 }
@@ -349,11 +351,13 @@ class Bounding {
   }
 
   void bound(std::size_t plane) {
-    const bool of_means = case_.op->name.find("avgmax") != std::string_view::npos;
+    const bool of_means = case_.op->name.find("avgmax") != std::string_view::npos ||
+                          (case_.op->parameters & cenote::kTakesGem) != 0;
     std::vector<std::vector<Rough>> terms(plane_);
     for (std::size_t out = 0; out < windows_.size(); ++out) {
       const std::vector<double> x = elements(plane, windows_[out]);
-      // Without an element nothing is rounded. NaN leaves no number but in the slopes of means.
+      // Without an element nothing is rounded. NaN leaves no number but in the slopes of means and powers
+      // of 1.
       if (x.empty() || (!of_means && std::any_of(x.begin(), x.end(), is_nan))) continue;
       const auto channel = static_cast<std::int64_t>(plane % channels_);
       const std::size_t place = plane * windows_.size() + out;

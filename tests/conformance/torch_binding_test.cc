@@ -146,10 +146,10 @@ TEST(TorchOperators, SchemasOfSmoothOps) {
   EXPECT_EQ(schema_text("cenote::lp_pool2d"),
             "cenote::lp_pool2d(Tensor input, float norm_type, int[2] kernel_size, int[2] stride=[], "
             "bool ceil_mode=False, *, int[2] padding=0, int[2] padding_end=[], int[2] dilation=1) -> Tensor");
-  EXPECT_EQ(
-      schema_text("cenote::soft_pool1d"),
-      "cenote::soft_pool1d(Tensor input, int[1] kernel_size, int[1] stride=[], int[1] padding=0, "
-      "int[1] dilation=1, bool ceil_mode=False, *, int[1] padding_end=[], float? sharpness=None) -> Tensor");
+  EXPECT_EQ(schema_text("cenote::soft_pool1d"),
+            "cenote::soft_pool1d(Tensor input, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], "
+            "int[1] dilation=[1], bool ceil_mode=False, *, int[1] padding_end=[], float? sharpness=None) -> "
+            "Tensor");
   EXPECT_EQ(schema_text("cenote::adaptive_lp_pool3d"),
             "cenote::adaptive_lp_pool3d(Tensor input, float norm_type, int[3] output_size) -> Tensor");
   EXPECT_EQ(schema_text("cenote::global_lse_pool2d"),
@@ -651,7 +651,7 @@ TEST(TorchErrors, OfSmoothOps) {
   expect_value_error([&] { torch_ops::pool_backward(op, y, x, {1, 2, 6, 5}); },
                      "[global_lp_pool2d_backward] input must have sizes [1, 2, 6, 5], got [1, 2, 6, 6]");
   expect_value_error([&] { torch_ops::pool_backward(op, y, x.to(at::kFloat), {1, 2, 6, 6}); },
-                     "dtype must be f64, got f32");
+                     "dtype must be f32, got f64");
 }
 
 TEST(TorchErrors, OfTheBackward) {

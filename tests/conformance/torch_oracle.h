@@ -109,8 +109,9 @@ class TorchOracle {
 
   TorchResult direct() const {
     if (op_.gradient_reads_x) {
-      return differentiate(x_.to(at::kDouble),
-                           [&](const at::Tensor& x) { return std::make_tuple(direct_lp(x), at::Tensor()); });
+      return differentiate(x_.to(at::kDouble), [&](const at::Tensor& x) {
+        return std::make_tuple(direct_lp(x.abs()), at::Tensor());
+      });
     }
     if (op_.reads_indices) {
       const OneTorchThread in_order;
@@ -164,14 +165,12 @@ class TorchOracle {
     return to;
   }
 
-  /// torch's lp_pool takes powers of x, not of |x|, which are numbers of another sign for odd ones; it counts
-  /// padding, has no scale, and multiplies windows that ceil_mode cut off.
+  /// torch's lp_pool takes powers of x, so it gets |x|; it has no scale, and multiplies windows that
+  /// ceil_mode cut off.
   std::string why_not_direct_smooth() const {
     const bool lp = op_.name.starts_with("lp_pool") && rank_ < 3;
     if (!lp || std::isinf(case_.arguments.norm_type)) return "torch has no such op";
     if (case_.fill == Fill::kLargeMagnitudes) return "torch's lp_pool overflows";
-    const bool positive = case_.fill == Fill::kAllEqual || case_.arguments.norm_type == 2;
-    if (!positive) return "torch's lp_pool takes no negative numbers";
     for (const AxisOptions& axis : axes_) {
       if (axis.begin != 0 || axis.end != 0) return "torch's lp_pool has no padding";
       if (axis.dilation != 1) return "torch's lp_pool has no dilation";

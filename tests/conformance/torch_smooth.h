@@ -101,13 +101,18 @@ class TorchSmooth {
     const at::Tensor y = shift.squeeze(-1) + weighted / sum.masked_fill(empty, 1);
     const at::Tensor lowest = at::full_like(y, -std::numeric_limits<double>::infinity());
     const at::Tensor of_none = at::where(real_.sum(-1) == 0, at::zeros_like(y), lowest);
-    return at::where(empty, of_none, y);
+    const at::Tensor infinite = (e.isposinf().logical_and(real_ != 0)).any(-1);
+    const at::Tensor known =
+        at::where(infinite, -lowest, y).masked_fill(e.isnan().logical_and(real_ != 0).any(-1), std::nan(""));
+    return at::where(empty, of_none, known);
   }
 
   at::Tensor gem(const at::Tensor& e) const {
     std::vector<std::int64_t> per_channel{-1, 1, 1};
     const at::Tensor p = at::tensor(case_.arguments.p, at::kDouble).reshape(per_channel);
-    const at::Tensor clamped = e.clamp_min(case_.arguments.eps);
+    // Not clamp_min, which lets the gradient pass at eps.
+    const double eps = case_.arguments.eps;
+    const at::Tensor clamped = at::where(e <= eps, at::full_like(e, eps), e);
     const at::Tensor scale = scale_of(clamped);
     return scale.squeeze(-1) * (clamped / scale).pow(p).mean(-1).pow(1 / p.squeeze(-1));
   }

@@ -40,6 +40,13 @@ inline void add_attribute(::onnx::NodeProto& node, const std::string& name, std:
   attribute.set_i(value);
 }
 
+inline void add_float(::onnx::NodeProto& node, const std::string& name, float value) {
+  auto& attribute = *node.add_attribute();
+  attribute.set_name(name);
+  attribute.set_type(::onnx::AttributeProto::FLOAT);
+  attribute.set_f(value);
+}
+
 inline void add_attribute(::onnx::NodeProto& node, const std::string& name, const char* value) {
   auto& attribute = *node.add_attribute();
   attribute.set_name(name);

@@ -188,6 +188,132 @@ TEST(OnnxOps, SmallTypes) {
                 small(::onnx::TensorProto::BFLOAT16, {0x3FC0}));
 }
 
+/// kernel_shape [2], and p unless it is 0.
+std::function<void(NodeProto&)> lp(std::int64_t p, const std::function<void(NodeProto&)>& edit = {}) {
+  return [=](NodeProto& node) {
+    add_attribute(node, "kernel_shape", Sizes{2});
+    if (p != 0) add_attribute(node, "p", p);
+    if (edit) edit(node);
+  };
+}
+
+TEST(OnnxOps, PowersOfLpPool) {
+  const auto x = floats({1, 1, 3}, {3, -4, 0});
+  for (const std::int64_t opset : {2, 10, 11, 18, 22}) {
+    expect_result("LpPool", opset, lp(1), x, floats({1, 1, 2}, {7, 4}));
+    expect_result("LpPool", opset, lp(0), x, floats({1, 1, 2}, {5, 4}));
+    const auto cubes =
+        CaseFolder(one_node("LpPool", opset, lp(3)), {x}, {floats({1, 1, 2}, {4.497941445F, 4})});
+    expect_pass(cubes.run({.rtol = 1e-6, .atol = 0}));
+    expect_result("GlobalLpPool", opset, {}, floats({1, 2, 2}, {3, 4, 0, -2}), floats({1, 2, 1}, {5, 2}));
+    expect_result(
+        "GlobalLpPool", opset, [](NodeProto& node) { add_attribute(node, "p", 1); },
+        floats({1, 2, 2}, {3, 4, 0, -2}), floats({1, 2, 1}, {7, 2}));
+  }
+}
+
+// The first version had a float p.
+TEST(OnnxOps, FloatPowersOfTheFirstVersion) {
+  const auto half = [](NodeProto& node) { add_float(node, "p", 0.5F); };
+  const auto pool = CaseFolder(one_node("LpPool", 1, lp(0, half)), {floats({1, 1, 3}, {1, -4, 9})},
+                               {floats({1, 1, 2}, {9, 25})});
+  expect_pass(pool.run({.rtol = 1e-5, .atol = 0}));
+  const auto global = CaseFolder(one_node("GlobalLpPool", 1, half), {floats({1, 1, 3}, {1, -4, 9})},
+                                 {floats({1, 1, 1}, {36})});
+  expect_pass(global.run({.rtol = 1e-5, .atol = 0}));
+  expect_result("LpPool", 1, lp(0), floats({1, 1, 2}, {3, -4}), floats({1, 1, 1}, {5}));
+}
+
+TEST(OnnxOps, WindowsOfLpPool) {
+  const auto list = [](const char* name, Sizes values) {
+    return [=](NodeProto& node) { add_attribute(node, name, values); };
+  };
+  const auto x = floats({1, 1, 5}, {3, 8, 4, 6, 12});
+  expect_result("LpPool", 18, lp(2, list("dilations", {2})), x, floats({1, 1, 3}, {5, 10, 12.64911064F}));
+  const auto ceil = [](NodeProto& node) {
+    add_attribute(node, "strides", Sizes{2});
+    add_attribute(node, "ceil_mode", 1);
+  };
+  expect_result("LpPool", 18, lp(1, ceil), x, floats({1, 1, 3}, {11, 10, 12}));
+  expect_result("LpPool", 11, lp(1, list("pads", {1, 0})), x, floats({1, 1, 5}, {3, 11, 12, 10, 18}));
+  for (const char* side : {"SAME_UPPER", "SAME_LOWER"}) {
+    const auto same = [side](NodeProto& node) { add_attribute(node, "auto_pad", side); };
+    const bool upper = std::string(side) == "SAME_UPPER";
+    expect_result("LpPool", 11, lp(1, same), x,
+                  floats({1, 1, 5}, upper ? std::vector<float>{11, 12, 10, 18, 12}
+                                          : std::vector<float>{3, 11, 12, 10, 18}));
+  }
+  // A window of padding alone.
+  expect_result("LpPool", 22, lp(2, list("pads", {2, 0})), floats({1, 1, 1}, {7}), floats({1, 1, 2}, {0, 7}));
+}
+
+TEST(OnnxOps, LpPoolOfF16) {
+  // 3, 4, 5, and 300 with its square beyond the range
+  const auto type = ::onnx::TensorProto::FLOAT16;
+  expect_result("LpPool", 11, lp(2), small(type, {0x4200, 0xC400}), small(type, {0x4500}));
+  expect_result("GlobalLpPool", 2, {}, small(type, {0x5CB0, 0x0000}), small(type, {0x5CB0}));
+}
+
+TEST(OnnxOps, BadPowers) {
+  const auto kernel = [](const std::function<void(NodeProto&)>& edit) {
+    return [edit](NodeProto& node) {
+      add_attribute(node, "kernel_shape", Sizes{2, 2});
+      edit(node);
+    };
+  };
+  for (const std::int64_t p : {std::int64_t{0}, std::int64_t{-1}, std::numeric_limits<std::int64_t>::min()}) {
+    const auto edit = [p](NodeProto& node) { add_attribute(node, "p", p); };
+    expect_refused("LpPool", 11, kernel(edit), "norm_type must be > 0");
+    expect_refused("GlobalLpPool", 2, edit, "norm_type must be > 0");
+  }
+  for (const float p : {0.0F, -2.0F, std::nanf(""), -kInfinity}) {
+    expect_refused(
+        "GlobalLpPool", 1, [p](NodeProto& node) { add_float(node, "p", p); }, "norm_type must be > 0");
+  }
+  expect_refused("GlobalLpPool", 2, [](NodeProto& node) { add_attribute(node, "p", "2"); }, "p must be");
+  expect_refused("GlobalLpPool", 2, [](NodeProto& node) { add_attribute(node, "p", Sizes{2}); }, "p must be");
+  expect_refused("LpPool", 11, kernel([](NodeProto& node) { add_attribute(node, "ceil_mode", 1); }),
+                 "it has no attribute 'ceil_mode'");
+  expect_refused("LpPool", 11, kernel([](NodeProto& node) { add_attribute(node, "dilations", Sizes{1, 1}); }),
+                 "it has no attribute 'dilations'");
+}
+
+/// y = MaxUnpool(x, i), with output_shape where it is given, of [1, 1, 2, 2] with kernel and strides 2.
+CaseResult run_unpool(const Sizes& indices, const Sizes& output_shape, const ::onnx::TensorProto& y) {
+  auto model = empty_model(11, {"x", "i", "s"});
+  auto& node = add_node(model, "MaxUnpool", {"x", "i"}, {"y"});
+  if (!output_shape.empty()) node.add_input("s");
+  add_attribute(node, "kernel_shape", Sizes{2, 2});
+  add_attribute(node, "strides", Sizes{2, 2});
+  const auto shape = integers({static_cast<std::int64_t>(output_shape.size())}, output_shape);
+  return CaseFolder(model, {floats({1, 1, 2, 2}, {5, 6, 7, 8}), integers({1, 1, 2, 2}, indices), shape}, {y})
+      .run();
+}
+
+TEST(OnnxOps, MaxUnpool) {
+  const Sizes corners{5, 7, 13, 15};
+  expect_pass(
+      run_unpool(corners, {}, floats({1, 1, 4, 4}, {0, 0, 0, 0, 0, 5, 0, 6, 0, 0, 0, 0, 0, 7, 0, 8})));
+  // The indices count in the plane of 4 x 4, which lies at the begin of the larger one.
+  expect_pass(run_unpool(corners, {1, 1, 5, 5}, floats({1, 1, 5, 5}, {0, 0, 0, 0, 0, 0, 5, 0, 6, 0, 0, 0, 0,
+                                                                      0, 0, 0, 7, 0, 8, 0, 0, 0, 0, 0, 0})));
+}
+
+TEST(OnnxOps, BadUnpooling) {
+  const auto y = floats({1, 1, 4, 4}, iota(16));
+  for (const std::int64_t bad :
+       {std::int64_t{16}, std::int64_t{-1}, std::int64_t{1} << 32, std::numeric_limits<std::int64_t>::max(),
+        std::numeric_limits<std::int64_t>::min()}) {
+    expect_reason(run_unpool({5, 7, 13, bad}, {}, y), Outcome::kFail, "indices must lie in [0, 16)");
+  }
+  for (const Sizes& shape :
+       {Sizes{1, 1, 3, 4}, Sizes{1, 2, 4, 4}, Sizes{1, 1, 4}, Sizes{1, 1, 4, 4, 1}, Sizes{-1, 1, 4, 4}}) {
+    expect_reason(run_unpool({5, 7, 13, 15}, shape, y), Outcome::kFail,
+                  "output_shape must be at least [1, 1, 4, 4]");
+  }
+  expect_reason(run_unpool({5, 7, 13, 15}, {1, 1, std::int64_t{1} << 40, 4}, y), Outcome::kUnsupported, "");
+}
+
 TEST(OnnxOps, EachVersionHasItsOwnAttributes) {
   const auto with = [](const char* name) {
     return [name](NodeProto& node) {
