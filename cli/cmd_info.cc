@@ -21,7 +21,7 @@ struct InfoFlags {
 std::vector<std::string> option_names(const OpInfo& op) {
   std::vector<std::string> names;
   if (op.parameters & kTakesWindow) {
-    names = {"kernel", "stride", "padding", "padding_end", "dilation", "ceil_mode"};
+    names = {"kernel", "stride", "padding", "padding_end", "dilation", "ceil_mode", "convention", "auto_pad"};
   }
   if (op.parameters & kTakesUnpool) names = {"kernel", "stride", "padding", "output_size"};
   if (op.parameters & kTakesDivisor) names.insert(names.end(), {"count_include_pad", "divisor_override"});

@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -26,6 +27,8 @@ struct PoolFlags {
   std::string op, input, output, indices;
   std::string kernel, stride, padding, padding_end, dilation, output_size, divisor_override;
   std::string norm_type, sharpness, p, eps;
+  Convention convention = Convention::kPyTorch;
+  AutoPad auto_pad = AutoPad::kNotSet;
   bool ceil_mode = false;
   bool count_include_pad = true;
   bool no_count_include_pad = false;
@@ -37,13 +40,15 @@ struct FlagRule {
   std::uint32_t parameter;
 };
 
-constexpr std::array<FlagRule, 14> kFlagRules = {{
+constexpr std::array<FlagRule, 16> kFlagRules = {{
     {"--kernel", kTakesWindow | kTakesUnpool},
     {"--stride", kTakesWindow | kTakesUnpool},
     {"--padding", kTakesWindow | kTakesUnpool},
     {"--padding-end", kTakesWindow},
     {"--dilation", kTakesWindow},
     {"--ceil-mode", kTakesWindow},
+    {"--convention", kTakesWindow},
+    {"--auto-pad", kTakesWindow},
     {"--count-include-pad", kTakesDivisor},
     {"--no-count-include-pad", kTakesDivisor},
     {"--divisor-override", kTakesDivisor},
@@ -144,6 +149,8 @@ OpArguments parse_arguments(const PoolFlags& flags) {
   parse_dims("--dilation", flags.dilation, arguments.dilation);
   parse_dims("--output-size", flags.output_size, arguments.output_size);
   arguments.ceil_mode = flags.ceil_mode;
+  arguments.convention = flags.convention;
+  arguments.auto_pad = flags.auto_pad;
   arguments.count_include_pad = flags.count_include_pad && !flags.no_count_include_pad;
   if (!flags.divisor_override.empty()) {
     arguments.divisor_override =
@@ -238,6 +245,23 @@ void add_window_options(CLI::App& command, PoolFlags& flags) {
            "Padding at the end of each axis (default: --padding)");
   add_dims(command, "--dilation", flags.dilation, "Distance between the elements of a window (default: 1)");
   command.add_flag("--ceil-mode", flags.ceil_mode, "Round the output size up instead of down");
+  const std::map<std::string, Convention> conventions = {{"pytorch", Convention::kPyTorch},
+                                                         {"onnx", Convention::kOnnx}};
+  command
+      .add_option("--convention", flags.convention,
+                  "Bound of the padding: pytorch (half of the window) or onnx (none) (default: pytorch)")
+      ->transform(CLI::CheckedTransformer(conventions).description(""))
+      ->type_name("NAME");
+  const std::map<std::string, AutoPad> auto_pads = {{"NOTSET", AutoPad::kNotSet},
+                                                    {"SAME_UPPER", AutoPad::kSameUpper},
+                                                    {"SAME_LOWER", AutoPad::kSameLower},
+                                                    {"VALID", AutoPad::kValid}};
+  command
+      .add_option("--auto-pad", flags.auto_pad,
+                  "Padding from the sizes: SAME_UPPER (ceil(size / stride) outputs, an odd cell at the end), "
+                  "SAME_LOWER (at the begin), VALID (none)")
+      ->transform(CLI::CheckedTransformer(auto_pads).description(""))
+      ->type_name("NAME");
   CLI::Option* count =
       command.add_option("--count-include-pad", flags.count_include_pad,
                          "avg: padding counts in the divisor, true or false (default: true)");
@@ -283,7 +307,8 @@ void add_pool(CLI::App& app, int& /*exit_code*/) {
            "adaptive: output size (7 or 7,5); -1 keeps an axis. max_unpool: other than the default");
   command
       ->add_option("--indices", flags->indices,
-                   "max: also write where each maximum was, as i64 .npy; max_unpool: read it from there")
+                   "max, min, median, mode: also write where each element was, as i64 .npy; max_unpool: read "
+                   "it from there")
       ->type_name("FILE");
   command->footer(
       "Arrays are [C, spatial...] or [N, C, spatial...]; images are [C, H, W] with values 0 to 255.\n"

@@ -38,6 +38,13 @@ class Usage(CliTest):
         self.refuse("max_pool1d, max_pool2d, max_pool3d", "max_pool")
         self.assertNotIn("did you mean", self.refuse("unknown op 'sandwich'", "sandwich"))
 
+    def test_unknown_choices(self):
+        self.refuse("--auto-pad", "max_pool2d", "--kernel", "2", "--auto-pad", "SAME")
+        self.refuse("--convention", "max_pool2d", "--kernel", "2", "--convention", "tensorflow")
+        self.refuse("auto_pad", "max_pool2d", "--kernel", "2", "--auto-pad", "VALID", "--padding", "1")
+        self.refuse("adaptive_max_pool2d does not read --auto-pad", "adaptive_max_pool2d", "--output-size", "2",
+                    "--auto-pad", "VALID")
+
     def test_options_that_the_op_does_not_read(self):
         self.refuse("max_pool2d does not read --divisor-override", "max_pool2d", "--kernel", "2", "--divisor-override", "2")
         self.refuse("max_pool2d does not read --no-count-include-pad", "max_pool2d", "--kernel", "2",

@@ -68,6 +68,22 @@ class PoolNpy(CliTest):
         self.assertEqual(self.pool("global_avg_pool2d", (2, 2, 2), [1, 2, 3, 4, 10, 20, 30, 40]),
                          ("<f4", (2, 1, 1), [2.5, 25]))
 
+    def test_median_and_mode(self):
+        self.assertEqual(self.pool("median_pool1d", (1, 6), [5, 1, 4, 1, 3, 9], "--kernel", "3")[2], [4, 3])
+        self.assertEqual(self.pool("mode_pool1d", (1, 6), [5, 1, 1, 4, 3, 4], "--kernel", "3")[2], [1, 4])
+
+    def test_auto_pad(self):
+        options = "--kernel", "2", "--stride", "2"
+        self.assertEqual(self.pool("sum_pool1d", (1, 5), [1, 2, 3, 4, 5], *options, "--auto-pad", "SAME_UPPER")[2],
+                         [3, 7, 5])
+        self.assertEqual(self.pool("sum_pool1d", (1, 5), [1, 2, 3, 4, 5], *options, "--auto-pad", "SAME_LOWER")[2],
+                         [1, 5, 9])
+        self.assertEqual(self.pool("sum_pool1d", (1, 5), [1, 2, 3, 4, 5], *options, "--auto-pad", "VALID")[2], [3, 7])
+
+    def test_convention(self):
+        self.assertEqual(self.pool("sum_pool1d", (1, 2), [1, 2], "--kernel", "2", "--padding", "2", "--convention",
+                                   "onnx")[2], [0, 3, 0])
+
     def test_powers(self):
         self.assertEqual(self.pool("lp_pool1d", (1, 4), [3, -4, 0, 5], "--kernel", "2")[2], [5, 5])
         self.assertEqual(self.pool("lp_pool1d", (1, 4), [3, -4, 0, 5], "--kernel", "2", "--norm-type", "1")[2], [7, 5])
