@@ -1,6 +1,6 @@
 // One element that differs, at every place of a row or of the channels, for every length up to 65, of the ops
-// whose gradient reads x up to 33: the body and the tail of a vector loop must treat each lane alike, and no lane
-// may leak into another.
+// whose gradient reads x up to 33: the body and the tail of a vector loop must treat each lane alike, and no
+// lane may leak into another.
 #include <gtest/gtest.h>
 
 #include <algorithm>
