@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -81,33 +82,43 @@ Windows expand(const OpInfo& op, const at::Tensor& x, const OpArguments& argumen
   return windows;
 }
 
-/// (sum |x|^p)^(1/p) with derivatives of 0 at 0, the terms scaled by the largest.
+/// Whether x^p is |x|^p, and as often differentiable.
+bool is_even(double p) { return std::fmod(p, 2) == 0; }
+
+/// (sum |x|^p)^(1/p), the terms scaled by the largest. Where |x|^p has no derivatives, at 0, they are 0.
 at::Tensor lp(const Windows& windows, double p) {
-  const at::Tensor counted = windows.real.logical_and(windows.values != 0);
-  const at::Tensor magnitude = windows.values.abs();
-  const at::Tensor all = at::where(counted, magnitude, at::zeros({}, magnitude.options()));
-  if (p == std::numeric_limits<double>::infinity()) return std::get<0>(all.max(-1));
-  const at::Tensor one = at::ones({}, magnitude.options());
-  at::Tensor largest = all.detach().amax(-1, true);
+  const at::Tensor& x = windows.values;
+  const at::Tensor zero = at::zeros({}, x.options());
+  const at::Tensor one = at::ones({}, x.options());
+  const at::Tensor counted = is_even(p) ? windows.real : windows.real.logical_and(x != 0);
+  const at::Tensor magnitudes = at::where(counted, x.abs(), zero);
+  if (p == std::numeric_limits<double>::infinity()) return std::get<0>(magnitudes.max(-1));
+  at::Tensor largest = magnitudes.detach().amax(-1, true);
   largest = at::where(largest > 0, largest, one);
-  const at::Tensor terms = at::where(counted, magnitude, one).div(largest).pow(p);
-  const at::Tensor sum = at::where(counted, terms, at::zeros_like(one)).sum(-1);
+  const at::Tensor base = at::where(counted, is_even(p) ? x : x.abs(), one).div(largest);
+  const at::Tensor sum = at::where(counted, base.pow(p), zero).sum(-1);
   const at::Tensor y = at::where(sum > 0, sum, one).pow(1 / p) * largest.squeeze(-1);
-  return at::where(sum > 0, y, at::zeros_like(one));
+  return at::where(sum > 0, y, zero);
+}
+
+/// Logits of the elements of each window, -inf outside; windows without elements count as full, since torch's
+/// softmax of nothing is NaN, and so is its derivative.
+at::Tensor logits(const Windows& windows, double sharpness) {
+  const at::Tensor counted = windows.real.logical_or(windows.real.any(-1, true).logical_not());
+  const at::Tensor outside = at::full({}, -std::numeric_limits<double>::infinity(), windows.values.options());
+  return at::where(counted, windows.values * sharpness, outside);
 }
 
 at::Tensor log_sum_exp(const Windows& windows, double r) {
-  const at::Tensor outside = at::full({}, -std::numeric_limits<double>::infinity(), windows.values.options());
   const at::Tensor count = windows.real.sum(-1).to(windows.values.scalar_type());
-  return (at::where(windows.real, windows.values, outside).mul(r).logsumexp(-1) - count.log()) / r;
+  const at::Tensor y = (logits(windows, r).logsumexp(-1) - count.clamp_min(1).log()) / r;
+  return y.masked_fill(count == 0, -std::numeric_limits<double>::infinity());
 }
 
 at::Tensor soft(const Windows& windows, double t) {
-  const at::Tensor outside = at::full({}, -std::numeric_limits<double>::infinity(), windows.values.options());
-  const at::Tensor weights = at::where(windows.real, windows.values, outside).mul(t).softmax(-1);
+  const at::Tensor weights = logits(windows, t).softmax(-1);
   const at::Tensor zero = at::zeros({}, windows.values.options());
-  const at::Tensor mean = at::where(windows.real, weights * windows.values, zero).sum(-1);
-  return at::where(windows.real.any(-1), mean, zero);
+  return at::where(windows.real, weights * windows.values, zero).sum(-1);
 }
 
 at::Tensor gem(const Windows& windows, const OpArguments& arguments) {

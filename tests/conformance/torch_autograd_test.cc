@@ -157,7 +157,10 @@ TEST(TorchAutograd, SmoothOpsHaveSecondDerivatives) {
     const at::Tensor y = torch_ops::pool(op, x, common_arguments());
     const at::Tensor grad_y = (ramp(y.sizes()) - 0.5).requires_grad_();
     const at::Tensor v = ramp(x.sizes()) - 0.25;
-    const auto second = torch::autograd::grad({smooth_gradient(op, x, grad_y)}, {x, grad_y}, {v});
+    // The gradients of avgmax and catavgmax do not change with x.
+    auto second =
+        torch::autograd::grad({smooth_gradient(op, x, grad_y)}, {x, grad_y}, {v}, std::nullopt, false, true);
+    if (!second[0].defined()) second[0] = at::zeros_like(x);
     const auto by_x = [&](const at::Tensor& at) {
       return smooth_gradient(op, at.detach().requires_grad_(), grad_y.detach()).detach();
     };
@@ -233,6 +236,13 @@ at::Tensor tangent(const OpInfo& op, const at::Tensor& x, const at::Tensor& indi
   return result;
 }
 
+/// Whether several indices of a plane name one position: then the backward of unpooling, as torch has it, is
+/// no transpose.
+bool has_duplicates(const at::Tensor& indices, int spatial_rank) {
+  const at::Tensor sorted = std::get<0>(indices.flatten(-spatial_rank).sort(-1));
+  return sorted.diff(1, -1).eq(0).any().item<bool>();
+}
+
 /// <J v, g> = <v, J^T g>: the tangent against the gradient.
 TEST(TorchAutograd, ForwardModeIsTheTransposeOfBackward) {
   int checked = 0;
@@ -243,6 +253,7 @@ TEST(TorchAutograd, ForwardModeIsTheTransposeOfBackward) {
     SCOPED_TRACE(describe(one));
     const at::Tensor x = tensor_of(make_input(one));
     const at::Tensor indices = read_indices(one);
+    if (indices.defined() && has_duplicates(indices, one.op->spatial_rank)) continue;
     const at::Tensor direction = at::randn_like(x);
     const at::Tensor jv = tangent(*one.op, x, indices, one.arguments, direction);
     ASSERT_TRUE(jv.defined()) << "the tangent was lost";

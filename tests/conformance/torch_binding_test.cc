@@ -51,11 +51,13 @@ std::string schema_text(const char* name) {
 TEST(TorchOperators, SchemasHaveTorchsNamesAndDefaults) {
   EXPECT_EQ(schema_text("cenote::max_pool2d"),
             "cenote::max_pool2d(Tensor input, int[2] kernel_size, int[2] stride=[], int[2] padding=0, "
-            "int[2] dilation=1, bool ceil_mode=False, *, int[2] padding_end=[]) -> Tensor");
+            "int[2] dilation=1, bool ceil_mode=False, *, int[2] padding_end=[], "
+            "str convention=\"pytorch\", str auto_pad=\"NOTSET\") -> Tensor");
   EXPECT_EQ(schema_text("cenote::avg_pool3d"),
             "cenote::avg_pool3d(Tensor input, int[3] kernel_size, int[3] stride=[], int[3] padding=0, "
             "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None, *, "
-            "int[3] padding_end=[], int[3] dilation=1) -> Tensor");
+            "int[3] padding_end=[], int[3] dilation=1, "
+            "str convention=\"pytorch\", str auto_pad=\"NOTSET\") -> Tensor");
   EXPECT_EQ(schema_text("cenote::adaptive_max_pool1d_with_indices"),
             "cenote::adaptive_max_pool1d_with_indices(Tensor input, int[1] output_size) -> (Tensor, Tensor)");
   EXPECT_EQ(schema_text("cenote::global_avg_pool2d_backward"),
@@ -73,11 +75,12 @@ TEST(TorchOperators, SchemasHaveTorchsNamesAndDefaults) {
 TEST(TorchOperators, SchemasOfSmoothOps) {
   EXPECT_EQ(schema_text("cenote::lp_pool2d"),
             "cenote::lp_pool2d(Tensor input, float norm_type, int[2] kernel_size, int[2] stride=[], "
-            "bool ceil_mode=False, *, int[2] padding=0, int[2] padding_end=[], int[2] dilation=1) -> Tensor");
+            "bool ceil_mode=False, *, int[2] padding=0, int[2] padding_end=[], int[2] dilation=1, "
+            "str convention=\"pytorch\", str auto_pad=\"NOTSET\") -> Tensor");
   EXPECT_EQ(schema_text("cenote::soft_pool1d"),
             "cenote::soft_pool1d(Tensor input, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], "
-            "int[1] dilation=[1], bool ceil_mode=False, *, int[1] padding_end=[], float? sharpness=None) -> "
-            "Tensor");
+            "int[1] dilation=[1], bool ceil_mode=False, *, int[1] padding_end=[], float? sharpness=None, "
+            "str convention=\"pytorch\", str auto_pad=\"NOTSET\") -> Tensor");
   EXPECT_EQ(schema_text("cenote::adaptive_lp_pool3d"),
             "cenote::adaptive_lp_pool3d(Tensor input, float norm_type, int[3] output_size) -> Tensor");
   EXPECT_EQ(schema_text("cenote::global_lse_pool2d"),

@@ -18,6 +18,7 @@
 #include "cenote/runtime.h"
 #include "cenote/torch/ops.h"
 #include "conformance/replay.h"
+#include "conformance/shrink.h"
 #include "conformance/torch_oracle.h"
 
 namespace cenote_test {
@@ -28,7 +29,7 @@ using cenote::torch_ops::pool_backward;
 using cenote::torch_ops::pool_with_indices;
 using cenote::torch_ops::unpool;
 
-constexpr int kCases = 5400;
+constexpr int kCases = 5700;
 constexpr std::uint64_t kSeed = 20250117;
 
 at::IntArrayRef to_array_ref(const cenote::Dims& dims) { return {dims.begin(), dims.end()}; }
@@ -306,6 +307,22 @@ TEST(TorchConformance, EveryTargetEqualsTorch) {
   tally.report();
   EXPECT_GE(tally.direct(), 2000);
   EXPECT_GE(tally.direct_smooth(), 20);
+}
+
+/// New cases in every run, on the CPU target in use.
+TEST(TorchConformance, RandomCasesEqualTorch) {
+  constexpr int kRandomCases = 20'000;
+  int compared = 0;
+  for (const Case& one : generate_cases(kRandomCases, random_seed())) {
+    ++compared;
+    if (TorchComparison(one).run().empty()) continue;
+    const Case small =
+        shrink(one, [](const Case& smaller) { return !TorchComparison(smaller).run().empty(); });
+    FAIL() << describe(one) << "\nshrinks to\n"
+           << describe(small) << '\n'
+           << TorchComparison(small).run().front();
+  }
+  EXPECT_EQ(compared, kRandomCases);
 }
 
 }  // namespace

@@ -1,0 +1,58 @@
+// Cases that nobody chose: 20,000 new ones in every run, each on every CPU target against the reference.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "cenote/runtime.h"
+#include "conformance/comparison.h"
+#include "conformance/shrink.h"
+
+namespace cenote_test {
+namespace {
+
+constexpr int kCases = 20'000;
+
+/// What differs on any target but the reference, in the layout of the case.
+std::vector<std::string> problems_of(const Case& one) {
+  const Comparison comparison(one);
+  std::vector<std::string> found;
+  for (const std::string& target : cenote::cpu_targets()) {
+    if (target == "reference") continue;
+    for (const std::string& problem : comparison.problems(target, one.layout)) found.push_back(problem);
+  }
+  return found;
+}
+
+TEST(Differential, EveryTargetEqualsTheReference) {
+  int compared = 0;
+  for (const Case& one : generate_cases(kCases, random_seed())) {
+    ++compared;
+    if (problems_of(one).empty()) continue;
+    const Case small = shrink(one, [](const Case& smaller) { return !problems_of(smaller).empty(); });
+    FAIL() << describe(one) << "\nshrinks to\n" << describe(small) << '\n' << problems_of(small).front();
+  }
+  EXPECT_EQ(compared, kCases);
+}
+
+/// Fails where a window is longer than 3, which no smaller case may lose.
+TEST(Shrink, FindsTheSmallestFailingCase) {
+  const auto fails = [](const Case& one) {
+    const cenote::Dims& kernel = one.arguments.kernel;
+    return std::any_of(kernel.begin(), kernel.end(), [](std::int64_t size) { return size > 3; });
+  };
+  int shrunk = 0;
+  for (const Case& one : generate_cases(2'000, 5)) {
+    if (!fails(one)) continue;
+    ++shrunk;
+    const Case small = shrink(one, fails);
+    SCOPED_TRACE(describe(one));
+    ASSERT_TRUE(fails(small));
+    EXPECT_EQ(*std::max_element(small.arguments.kernel.begin(), small.arguments.kernel.end()), 4);
+    EXPECT_FALSE(small.arguments.ceil_mode);
+    EXPECT_LE(cenote::element_count(small.sizes), cenote::element_count(one.sizes));
+  }
+  EXPECT_GE(shrunk, 100);
+}
+
+}  // namespace
+}  // namespace cenote_test
