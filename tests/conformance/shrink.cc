@@ -1,6 +1,7 @@
 // Greedy: the first of all smaller cases that is valid and still fails is taken, until there is none.
 #include "conformance/shrink.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <random>
@@ -49,19 +50,32 @@ void add_changed(std::vector<Case>& to, const Case& one, const Change& change) {
 
 std::vector<Case> smaller_cases(const Case& one) {
   std::vector<Case> cases;
-  add_smaller(cases, one, &Case::sizes, 1);
-  add_smaller(cases, one, &cenote::OpArguments::kernel, 1);
-  add_smaller(cases, one, &cenote::OpArguments::output_size, 1);
-  add_smaller(cases, one, &cenote::OpArguments::padding, 0);
-  add_smaller(cases, one, &cenote::OpArguments::padding_end, 0);
-  add_smaller(cases, one, &cenote::OpArguments::dilation, 1);
-  add_smaller(cases, one, &cenote::OpArguments::stride, 1);
   add_changed(cases, one, [](Case& next) { next.arguments.padding_end = {}; });
   add_changed(cases, one, [](Case& next) { next.arguments.ceil_mode = false; });
   add_changed(cases, one, [](Case& next) { next.arguments.divisor_override.reset(); });
   add_changed(cases, one, [](Case& next) { next.arguments.count_include_pad = true; });
   add_changed(cases, one, [](Case& next) { next.layout = LayoutKind::kChannelsFirst; });
   add_changed(cases, one, [](Case& next) { next.fill = Fill::kSmallIntegers; });
+  // Kernel and padding together, since each bounds the other.
+  for (const bool halve : {true, false}) {
+    add_changed(cases, one, [&](Case& next) {
+      const auto lessen = [&](cenote::Dims& dims, std::int64_t least) {
+        for (int axis = 0; axis < dims.size(); ++axis)
+          dims[axis] = std::max(halve ? dims[axis] / 2 : dims[axis] - 1, least);
+      };
+      lessen(next.arguments.kernel, 1);
+      lessen(next.arguments.padding, 0);
+      lessen(next.arguments.padding_end, 0);
+    });
+  }
+  // Windows before axes: a short axis keeps its window large, since an output must remain.
+  add_smaller(cases, one, &cenote::OpArguments::padding, 0);
+  add_smaller(cases, one, &cenote::OpArguments::padding_end, 0);
+  add_smaller(cases, one, &cenote::OpArguments::dilation, 1);
+  add_smaller(cases, one, &cenote::OpArguments::kernel, 1);
+  add_smaller(cases, one, &cenote::OpArguments::output_size, 1);
+  add_smaller(cases, one, &cenote::OpArguments::stride, 1);
+  add_smaller(cases, one, &Case::sizes, 1);
   return cases;
 }
 
