@@ -350,6 +350,12 @@ void SlopesOfWindow(const PackedWindow<T>& window, T gradient, Summary<WideTag<T
   }
 }
 
+/// The one window of each plane is the plane.
+inline bool is_global(const Axes& axes) {
+  return std::all_of(axes.begin(), axes.end(),
+                     [](const Axis& axis) { return axis.out() == 1 && axis.taps(0).count == axis.in(); });
+}
+
 template <class Rule, class T>
 void BackwardWindows(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& x,
                      const Axes& axes, const Parameters<T>& parameters) {
@@ -358,13 +364,14 @@ void BackwardWindows(const Tensor5& grad_x, const ConstTensor5& grad_y, const Co
   const Cursor::Index outputs{1, 1, grad_y.size[2], grad_y.size[3], w.out()};
   const Cursor::Index units{1, 1, 1, grad_x.size[0], grad_x.size[1]};
   const std::int64_t grain = row_grain(bytes_per_window<T>(axes) * Cursor::total(outputs));
+  const bool in_place = is_global(axes) && dense_planes(grad_x);
   parallel_for(Cursor::total(units), grain, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     InputRows<T> rows;
     PackedWindow<T> window;
     Scratch<T> slopes;
     Cursor plane(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, plane.next()) {
-      zero_plane<T>(grad_x, plane[3], plane[4]);
+      if (!in_place) zero_plane<T>(grad_x, plane[3], plane[4]);
       Cursor at(outputs, 0);
       for (std::int64_t left = Cursor::total(outputs); left > 0; --left, at.next()) {
         if (at[4] == 0) rows.collect(x, plane_of<const T>(x, plane[3], plane[4]), axes, at[2], at[3]);
@@ -376,8 +383,11 @@ void BackwardWindows(const Tensor5& grad_x, const ConstTensor5& grad_y, const Co
         SummariseRun<Rule>(d, window.values(), window.count(), s);
         const T gradient =
             row_of<const T>(grad_y, plane[3], plane[4], at[2], at[3])[at[4] * grad_y.stride[4]];
-        const T* from = slopes.resize(static_cast<std::size_t>(window.count()));
-        SlopesOfWindow<Rule>(window, gradient, s, slopes.get());
+        T* const to_slopes = in_place ? plane_of<T>(grad_x, plane[3], plane[4])
+                                      : slopes.resize(static_cast<std::size_t>(window.count()));
+        SlopesOfWindow<Rule>(window, gradient, s, to_slopes);
+        if (in_place) continue;
+        const T* from = to_slopes;
         const std::int64_t step = w.dilation() * grad_x.stride[4];
         for (std::int64_t i = 0; i < rows.count(); ++i) {
           const std::int64_t line = rows.line(i);
