@@ -189,6 +189,9 @@ class TorchComparison {
     } else if (case_.op->uses_indices() || case_.op->gradient_reads_x) {
       result.y = result.y.to(type);
       result.grad_x = result.grad_x.to(type);
+    } else {
+      const at::Tensor rounded = result.y.to(type).to(result.y.scalar_type());
+      result.y = at::where(rounded.isinf(), rounded, result.y);  // sums beyond the range of the type
     }
     return result;
   }
