@@ -69,11 +69,17 @@ constexpr Named<AutoPad> kAutoPads[] = {{"NOTSET", AutoPad::kNotSet},
                                         {"SAME_LOWER", AutoPad::kSameLower},
                                         {"VALID", AutoPad::kValid}};
 
+/// The name as torch's value; made once, since every call passes one.
 template <class Choice, std::size_t kCount>
-const char* name_of(const Named<Choice> (&choices)[kCount], Choice choice) {
-  for (const auto& named : choices)
-    if (named.choice == choice) return named.name;
-  return "";
+const c10::IValue& name_of(const Named<Choice> (&choices)[kCount], Choice choice) {
+  static const std::vector<c10::IValue> names = [&] {
+    std::vector<c10::IValue> values;
+    for (const auto& named : choices) values.emplace_back(std::string(named.name));
+    return values;
+  }();
+  std::size_t place = 0;
+  while (place + 1 < kCount && choices[place].choice != choice) ++place;
+  return names[place];
 }
 
 template <class Choice, std::size_t kCount>

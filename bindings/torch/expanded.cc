@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "cenote/global.h"
 #include "cenote/window.h"
 #include "convert.h"
 
@@ -122,8 +123,9 @@ at::Tensor soft(const Windows& windows, double t) {
 }
 
 at::Tensor gem(const Windows& windows, const OpArguments& arguments) {
-  at::Tensor p = at::tensor(arguments.p, windows.values.options());
-  if (arguments.p.size() > 1) p = p.view({-1, 1, 1});
+  const std::vector<double> powers = arguments.p.empty() ? GlobalGemPoolOptions{}.p : arguments.p;
+  at::Tensor p = at::tensor(powers, windows.values.options());
+  if (powers.size() > 1) p = p.view({-1, 1, 1});
   const at::Tensor mean = windows.values.clamp_min(arguments.eps).pow(p).mean(-1, true);
   return mean.pow(1 / p).squeeze(-1);
 }

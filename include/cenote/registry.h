@@ -29,7 +29,7 @@ struct OpArguments {
   AutoPad auto_pad = AutoPad::kNotSet;
   double norm_type = 2;
   std::optional<double> sharpness = {};
-  std::vector<double> p = {3};
+  std::vector<double> p = {};  // empty: the default of the op
   double eps = 1e-6;
 };
 

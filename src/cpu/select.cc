@@ -403,9 +403,7 @@ void SelectPixels(const Tensor5& y, const Tensor5* indices, const ConstTensor5& 
 
 template <class Rule, class T>
 void Select(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
-  Axes axes{Axis::window(window[0], x.size[2], y.size[2]), Axis::window(window[1], x.size[3], y.size[3]),
-            Axis::window(window[2], x.size[4], y.size[4])};
-  tabulate_row_taps(axes);
+  const Axes axes = windows_of(&window, x.size, y.size).axes;
   constexpr std::int64_t kMostTaps = 1 << 12;  // counts and taps are exact as f32
   std::int64_t taps = 1;
   for (const Axis& axis : axes)

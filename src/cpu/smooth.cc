@@ -22,32 +22,6 @@ namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-/// The windows of a call; uneven ones have no stride.
-struct Windows {
-  Axes axes;
-  bool sliding;
-};
-
-/// Adaptive windows that divide the input evenly slide, too.
-Windows windows_of(const WindowAxes* window, const Array5& in, const Array5& out) {
-  Windows windows{{}, true};
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    const std::int64_t size = in[axis + 2];
-    const std::int64_t outs = out[axis + 2];
-    if (window != nullptr) {
-      windows.axes[axis] = Axis::window((*window)[axis], size, outs);
-    } else if (outs > 0 && size % outs == 0) {
-      windows.axes[axis] = Axis::window({size / outs, size / outs, 0, 0, 1}, size, outs);
-    } else {
-      windows.axes[axis] = Axis::adaptive(size, outs);
-      windows.sliding = false;
-    }
-  }
-  tabulate_row_taps(windows.axes);
-  if (!windows.sliding) windows.axes[2].tabulate_taps();
-  return windows;
-}
-
 /// The parameters of a rule as elements of T, one or one per channel.
 template <class T>
 class Parameters {
@@ -158,31 +132,44 @@ void ForwardRows(const Tensor5& y, const ConstTensor5& x, const Axes& axes, cons
   });
 }
 
-/// One stretch of outputs: adds to the rows of the taps in `grads`. The taps come one after another over all
-/// outputs, since the next tap's additions would wait for the stores of the one before.
+/// The rows of the taps of one stretch, and those that their gradients are added to.
+template <class T>
+struct TapMatrix {
+  const std::vector<T*>& values;
+  const std::vector<T*>& gradients;
+  std::int64_t taps;
+  std::int64_t outs;
+};
+
+/// `counts` are the real columns of each window; one summary per vector of outputs.
 template <class Rule, class T>
-void BackwardStretch(const T* from, std::int64_t step, const T* counts, const std::vector<T*>& taps,
-                     const std::vector<T*>& grads, std::int64_t rows, std::int64_t kernel, std::int64_t outs,
-                     Summary<WideTag<T>> start, Summary<WideTag<T>>* summaries) {
+void SummariseStretch(const TapMatrix<T>& matrix, const T* counts, std::int64_t rows,
+                      Summary<WideTag<T>> summary, Summary<WideTag<T>>* summaries) {
   const WideTag<T> d;
   const auto height = hn::Set(d, static_cast<T>(rows));
-  const std::int64_t all = rows * kernel;
-  Summary<WideTag<T>>* next = summaries;
-  for (std::int64_t m = 0; m < outs; m += lanes_of<T>()) {
-    start.count = hn::Mul(height, hn::LoadU(d, counts + m));
+  for (std::int64_t m = 0; m < matrix.outs; m += lanes_of<T>()) {
+    summary.count = hn::Mul(height, hn::LoadU(d, counts + m));
     Summarise<Rule>(
-        d, all,
+        d, matrix.taps,
         [&](std::int64_t i)
-            CENOTE_VECTOR_LAMBDA { return hn::LoadU(d, taps[static_cast<std::size_t>(i)] + m); },
-        start);
-    *next++ = start;
+            CENOTE_VECTOR_LAMBDA { return hn::LoadU(d, matrix.values[static_cast<std::size_t>(i)] + m); },
+        summary);
+    *summaries++ = summary;
   }
-  for (std::int64_t i = 0; i < all; ++i) {
-    const T* const values = taps[static_cast<std::size_t>(i)];
-    T* const to = grads[static_cast<std::size_t>(i)];
+}
+
+/// The taps come one after another over all outputs, since the next tap's additions would wait for the stores
+/// of the one before.
+template <class Rule, class T>
+void AddStretchGradients(const TapMatrix<T>& matrix, const T* from, std::int64_t step,
+                         Summary<WideTag<T>>* summaries) {
+  const WideTag<T> d;
+  for (std::int64_t i = 0; i < matrix.taps; ++i) {
+    const T* const values = matrix.values[static_cast<std::size_t>(i)];
+    T* const to = matrix.gradients[static_cast<std::size_t>(i)];
     Summary<WideTag<T>>* summary = summaries;
-    for (std::int64_t m = 0; m < outs; m += lanes_of<T>(), ++summary) {
-      const std::int64_t left = outs - m;
+    for (std::int64_t m = 0; m < matrix.outs; m += lanes_of<T>(), ++summary) {
+      const std::int64_t left = matrix.outs - m;
       const auto part = static_cast<std::size_t>(left >= lanes_of<T>() ? 0 : left);
       const auto incoming = step == 1 ? LoadLanes<true>(d, from + m, 1, part)
                                       : LoadLanes<false>(d, from + m * step, step, part);
@@ -228,8 +215,9 @@ void BackwardRows(const Tensor5& grad_x, const ConstTensor5& grad_y, const Const
         gradients.clear();
         const T* const from =
             row_of<const T>(grad_y, plane[3], plane[4], at[2], at[3]) + stretch.first * grad_y.stride[4];
-        BackwardStretch<Rule>(from, grad_y.stride[4], counts.data() + stretch.first, taps, grads,
-                              rows.count(), w.kernel(), stretch.count, s, summaries.get());
+        const TapMatrix<T> matrix{taps, grads, rows.count() * w.kernel(), stretch.count};
+        SummariseStretch<Rule>(matrix, counts.data() + stretch.first, rows.count(), s, summaries.get());
+        AddStretchGradients<Rule>(matrix, from, grad_y.stride[4], summaries.get());
         targets.clear();
         for (std::int64_t i = 0; i < rows.count(); ++i) {
           const std::int64_t line = rows.line(i);

@@ -9,6 +9,7 @@
 
 #include <vector>
 
+#include "backend.h"
 #include "cpu/tap_rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -22,6 +23,32 @@ using WideTag = hn::ScalableTag<T>;
 template <class T>
 std::int64_t lanes_of() {
   return static_cast<std::int64_t>(hn::Lanes(WideTag<T>()));
+}
+
+/// The windows of a call; uneven ones have no stride.
+struct Windows {
+  Axes axes;
+  bool sliding;
+};
+
+/// Adaptive windows that divide the input evenly slide, too.
+inline Windows windows_of(const WindowAxes* window, const Array5& in, const Array5& out) {
+  Windows windows{{}, true};
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    const std::int64_t size = in[axis + 2];
+    const std::int64_t outs = out[axis + 2];
+    if (window != nullptr) {
+      windows.axes[axis] = Axis::window((*window)[axis], size, outs);
+    } else if (outs > 0 && size % outs == 0) {
+      windows.axes[axis] = Axis::window({size / outs, size / outs, 0, 0, 1}, size, outs);
+    } else {
+      windows.axes[axis] = Axis::adaptive(size, outs);
+      windows.sliding = false;
+    }
+  }
+  tabulate_row_taps(windows.axes);
+  if (!windows.sliding) windows.axes[2].tabulate_taps();
+  return windows;
 }
 
 // ---- rows of outputs ----------------------------------------------------------------------------

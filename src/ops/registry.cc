@@ -64,7 +64,12 @@ SoftPoolOptions soft_options(const OpArguments& a) {
 
 AdaptiveLpPoolOptions adaptive_lp_options(const OpArguments& a) { return {a.output_size, a.norm_type}; }
 GlobalLpPoolOptions global_lp_options(const OpArguments& a) { return {a.norm_type}; }
-GlobalGemPoolOptions gem_options(const OpArguments& a) { return {a.p, a.eps}; }
+GlobalGemPoolOptions gem_options(const OpArguments& a) {
+  GlobalGemPoolOptions options;
+  if (!a.p.empty()) options.p = a.p;
+  options.eps = a.eps;
+  return options;
+}
 GlobalStdPoolOptions std_options(const OpArguments&) { return {}; }
 GlobalAvgMaxPoolOptions avgmax_options(const OpArguments&) { return {}; }
 

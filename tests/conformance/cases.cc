@@ -288,6 +288,7 @@ std::vector<Case> fixed_cases() {
       one.arguments.padding = (op.parameters & cenote::kTakesWindow) != 0 ? 1 : 0;
       one.arguments.dilation = (op.parameters & cenote::kTakesWindow) != 0 ? 2 : 1;
       one.arguments.output_size = (op.parameters & cenote::kTakesOutputSize) != 0 ? Dims(2) : Dims();
+      if (op.parameters & cenote::kTakesGem) one.arguments.p = {3};
       cases.push_back(one);
       one.sizes[0] = 0;
       cases.push_back(one);
