@@ -43,6 +43,7 @@ Pooled max_magnitude(const std::vector<double>& x) {
   Pooled pooled;
   pooled.slopes.assign(x.size(), 0.0);
   std::vector<double> magnitudes;
+  magnitudes.reserve(x.size());
   for (const double value : x) magnitudes.push_back(std::abs(value));
   if (x.empty()) return pooled;
   pooled.y = largest_of(magnitudes);
@@ -127,6 +128,7 @@ Pooled soft(const std::vector<double>& x, double t) {
 /// (mean c^p)^(1/p), c = max(x, floor); dy/dx = (c / y)^(p - 1) / n for x > floor.
 Pooled gem(const std::vector<double>& x, double p, double floor) {
   std::vector<double> clamped;
+  clamped.reserve(x.size());
   for (const double value : x) clamped.push_back(value < floor ? floor : value);
   const double largest = largest_of(clamped);
   const auto count = static_cast<double>(x.size());

@@ -51,6 +51,7 @@ std::vector<double> rounding_bounds(const std::vector<double>& magnitudes, doubl
                                     cenote::DType dtype) {
   const auto [epsilon, smallest] = precision_of(dtype);
   std::vector<double> bounds;
+  bounds.reserve(magnitudes.size());
   for (const double magnitude : magnitudes) bounds.push_back(terms * epsilon * magnitude + smallest);
   return bounds;
 }

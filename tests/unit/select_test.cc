@@ -85,6 +85,7 @@ TEST_P(Select, WindowsWithoutElements) {
 
 TEST_P(Select, LargeWindowsAreSorted) {
   std::vector<double> values;
+  values.reserve(5001);
   for (std::int64_t i = 0; i < 5001; ++i) values.push_back(static_cast<double>(i * 7919 % 5001));
   values[17] = values[4000];
   const GuardedTensor x(DType::f32, Dims{1, 1, 5001}, values);
