@@ -42,7 +42,7 @@ Tensor5 written_argument(const OpName& op, std::string_view argument, const Tens
 
 /// `view` has exactly these sizes.
 void check_sizes(const OpName& op, std::string_view argument, const Dims& sizes, const Dims& expected);
-/// f32 or f64.
+/// Any dtype that is pooled.
 void check_pooled_dtype(const OpName& op, std::string_view argument, DType dtype);
 /// f32, f64, f16 or bf16.
 void check_floating_dtype(const OpName& op, std::string_view argument, DType dtype);
