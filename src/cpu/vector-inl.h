@@ -116,6 +116,7 @@ HWY_INLINE VecOf<D> MaxOrNaN(D, VecOf<D> acc, VecOf<D> v) {
 }
 
 struct MaxReduction {
+  static constexpr bool kLosesNaN = false;
   template <class T>
   static constexpr T identity() {
     return -std::numeric_limits<T>::infinity();
@@ -131,6 +132,7 @@ struct MaxReduction {
 };
 
 struct SumReduction {
+  static constexpr bool kLosesNaN = false;
   template <class T>
   static constexpr T identity() {
     return 0;

@@ -12,6 +12,7 @@
 #include "cpu/planar_indices-inl.h"
 #include "cpu/scatter-inl.h"
 #include "cpu/segments-inl.h"
+#include "cpu/short_windows-inl.h"
 #include "cpu/tap_scatter-inl.h"
 #include "hwy/highway.h"
 
@@ -31,6 +32,13 @@ bool fits_row_buffer(const Axes& axes) {
   return w.dilated_kernel() <= kTilePositions && w.stride() <= 64 && w.stride() <= 2 * w.dilated_kernel();
 }
 
+template <class Reduction, class T, class Row>
+void PoolRows(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Row& row) {
+  if (!unit_columns(x)) return ForEachBufferedRow<Reduction, false, T>(x, y, axes, row);
+  if (short_windows(axes[2])) return PoolShortRows<Reduction, T>(x, y, axes, row);
+  ForEachBufferedRow<Reduction, true, T>(x, y, axes, row);
+}
+
 template <class T>
 void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
   Axes axes = window_axes(window, x.size, y.size);
@@ -45,9 +53,7 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const 
     if (unit_columns(x)) return PlanarMaxWithIndices<true, T>(x, y, *indices, axes);
     return PlanarMaxWithIndices<false, T>(x, y, *indices, axes);
   }
-  const MaxRow<T> row{y, axes[2]};
-  if (unit_columns(x)) return ForEachReducedRow<MaxReduction, true, T>(x, y, axes, row);
-  return ForEachReducedRow<MaxReduction, false, T>(x, y, axes, row);
+  PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y});
 }
 
 /// Divisors of outputs, as a factor of D and H and one of W.
@@ -74,9 +80,7 @@ void Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, cons
   tabulate_row_taps(axes);
   if (channels_last(x, y)) return ChannelsLastAvg<T>(x, y, axes, WindowDivisors{axes, divisor});
   if (!fits_row_buffer(axes)) return SegmentAvg<T>(x, y, axes, WindowDivisors{axes, divisor});
-  const AvgRow<T> row{y, axes, divisor};
-  if (unit_columns(x)) return ForEachReducedRow<SumReduction, true, T>(x, y, axes, row);
-  return ForEachReducedRow<SumReduction, false, T>(x, y, axes, row);
+  PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor});
 }
 
 template <class T, class Tap>
