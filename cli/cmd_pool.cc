@@ -27,6 +27,8 @@ struct PoolFlags {
   std::string op, input, output, indices;
   std::string kernel, stride, padding, padding_end, dilation, output_size, divisor_override;
   std::string norm_type, sharpness, p, eps;
+  std::string x_scale, x_zero_point, y_scale, y_zero_point;
+  IndexOrder index_order = IndexOrder::kPlane;
   Convention convention = Convention::kPyTorch;
   AutoPad auto_pad = AutoPad::kNotSet;
   bool ceil_mode = false;
@@ -40,7 +42,7 @@ struct FlagRule {
   std::uint32_t parameter;
 };
 
-constexpr std::array<FlagRule, 16> kFlagRules = {{
+constexpr std::array<FlagRule, 21> kFlagRules = {{
     {"--kernel", kTakesWindow | kTakesUnpool},
     {"--stride", kTakesWindow | kTakesUnpool},
     {"--padding", kTakesWindow | kTakesUnpool},
@@ -57,6 +59,11 @@ constexpr std::array<FlagRule, 16> kFlagRules = {{
     {"--sharpness", kTakesSharpness},
     {"--p", kTakesGem},
     {"--eps", kTakesGem},
+    {"--index-order", kTakesIndexOrder | kTakesUnpool},
+    {"--x-scale", kTakesQuantization},
+    {"--x-zero-point", kTakesQuantization},
+    {"--y-scale", kTakesQuantization},
+    {"--y-zero-point", kTakesQuantization},
 }};
 
 template <class... Args>
@@ -140,6 +147,26 @@ std::vector<double> parse_numbers(const char* flag, const std::string& text) {
   }
 }
 
+/// None of the four means that the integers are not quantised.
+std::optional<Quantization> parse_quantization(const PoolFlags& flags) {
+  if (flags.x_scale.empty() && flags.x_zero_point.empty() && flags.y_scale.empty() &&
+      flags.y_zero_point.empty()) {
+    return std::nullopt;
+  }
+  Quantization quantization;
+  const auto scale = [](const char* flag, const std::string& text, double& value) {
+    if (!text.empty()) value = parse_number(flag, text, text);
+  };
+  const auto zero_point = [](const char* flag, const std::string& text, std::int64_t& value) {
+    if (!text.empty()) value = parse_integer(flag, text, text);
+  };
+  scale("--x-scale", flags.x_scale, quantization.x_scale);
+  zero_point("--x-zero-point", flags.x_zero_point, quantization.x_zero_point);
+  scale("--y-scale", flags.y_scale, quantization.y_scale);
+  zero_point("--y-zero-point", flags.y_zero_point, quantization.y_zero_point);
+  return quantization;
+}
+
 OpArguments parse_arguments(const PoolFlags& flags) {
   OpArguments arguments;
   parse_dims("--kernel", flags.kernel, arguments.kernel);
@@ -151,6 +178,8 @@ OpArguments parse_arguments(const PoolFlags& flags) {
   arguments.ceil_mode = flags.ceil_mode;
   arguments.convention = flags.convention;
   arguments.auto_pad = flags.auto_pad;
+  arguments.index_order = flags.index_order;
+  arguments.quantization = parse_quantization(flags);
   arguments.count_include_pad = flags.count_include_pad && !flags.no_count_include_pad;
   if (!flags.divisor_override.empty()) {
     arguments.divisor_override =
@@ -183,6 +212,9 @@ void check_flags(const CLI::App& command, const OpInfo& op) {
   }
   if (command.count("--indices") > 0 && !op.uses_indices()) {
     fail_usage("{} has no --indices, only max ops do", op.name);
+  }
+  if (command.count("--index-order") > 0 && command.count("--indices") == 0) {
+    fail_usage("--index-order needs --indices");
   }
   if (op.reads_indices && command.count("--indices") == 0) fail_usage("{} needs --indices", op.name);
   if ((op.parameters & (kTakesWindow | kTakesUnpool)) != 0 && command.count("--kernel") == 0) {
@@ -272,6 +304,21 @@ void add_window_options(CLI::App& command, PoolFlags& flags) {
       ->type_name("N");
 }
 
+void add_quantization_options(CLI::App& command, PoolFlags& flags) {
+  const auto scale = [&](const char* flag, std::string& text, const char* help) {
+    command.add_option(flag, text, help)->type_name("S");
+  };
+  const auto zero_point = [&](const char* flag, std::string& text, const char* help) {
+    command.add_option(flag, text, help)->type_name("N");
+  };
+  scale("--x-scale", flags.x_scale,
+        "avg of i8 or u8 .npy: x stands for scale * (x - zero point) (default: 1)");
+  zero_point("--x-zero-point", flags.x_zero_point,
+             "avg of i8 or u8: the element that stands for 0 (default: 0)");
+  scale("--y-scale", flags.y_scale, "the same for the output (default: 1)");
+  zero_point("--y-zero-point", flags.y_zero_point, "the same for the output (default: 0)");
+}
+
 void add_smooth_options(CLI::App& command, PoolFlags& flags) {
   command.add_option("--norm-type", flags.norm_type, "lp: the power p > 0, or inf (default: 2)")
       ->type_name("P");
@@ -302,6 +349,7 @@ void add_pool(CLI::App& app, int& /*exit_code*/) {
       ->required()
       ->type_name("FILE");
   add_window_options(*command, *flags);
+  add_quantization_options(*command, *flags);
   add_smooth_options(*command, *flags);
   add_dims(*command, "--output-size", flags->output_size,
            "adaptive: output size (7 or 7,5); -1 keeps an axis. max_unpool: other than the default");
@@ -310,15 +358,27 @@ void add_pool(CLI::App& app, int& /*exit_code*/) {
                    "max, min, median, mode: also write where each element was, as i64 .npy; max_unpool: read "
                    "it from there")
       ->type_name("FILE");
+  const std::map<std::string, IndexOrder> index_orders = {
+      {"plane", IndexOrder::kPlane},
+      {"tensor", IndexOrder::kTensor},
+      {"tensor-column-major", IndexOrder::kTensorColumnMajor}};
+  command
+      ->add_option(
+          "--index-order", flags->index_order,
+          "What --indices count: plane (positions in the plane of the channel, as PyTorch), tensor or "
+          "tensor-column-major (in the whole array, ONNX's storage_order 0 and 1) (default: plane)")
+      ->transform(CLI::CheckedTransformer(index_orders).description(""))
+      ->type_name("NAME");
   command->footer(
       "Arrays are [C, spatial...] or [N, C, spatial...]; images are [C, H, W] with values 0 to 255.\n"
-      "8-bit input is pooled as f32. A .png output is rounded to the nearest integer and clamped.\n\n"
+      "Images are pooled as f32. A .png output is rounded to the nearest integer and clamped.\n\n"
       "Examples:\n"
       "  cenote pool max_pool2d photo.png half.png --kernel 3 --stride 2 --padding 1\n"
       "  cenote pool avg_pool2d x.npy y.npy --kernel 2,3 --count-include-pad false\n"
       "  cenote pool adaptive_avg_pool2d x.npy y.npy --output-size 7\n"
       "  cenote pool global_max_pool2d x.npy y.npy --indices where.npy\n"
       "  cenote pool lp_pool2d x.npy y.npy --kernel 2 --norm-type 3\n"
+      "  cenote pool avg_pool2d bytes.npy y.npy --kernel 2 --x-scale 0.1 --x-zero-point 3 --y-scale 0.2\n"
       "  cenote pool max_unpool2d y.npy x.npy --kernel 2 --indices where.npy");
   command->callback([command, flags] { run_pool(*command, *flags); });
 }

@@ -1,5 +1,6 @@
 // The rows of the comparison: an op on a shape in a layout, one pass of it, done by cenote through its
-// torch operator, by cenote into a given output, by torch, and a plain parallel copy of the same bytes.
+// torch operator, by cenote into a given output, by torch (an expression where torch has no kernel), and a
+// plain parallel copy of the same bytes.
 #pragma once
 
 #include <cstddef>

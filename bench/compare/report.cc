@@ -22,9 +22,9 @@ using nlohmann::ordered_json;
 constexpr const char* kLegend =
     "cenote and torch allocate what they return, `into` writes to memory that is there. Times are medians of "
     "interleaved calls in milliseconds; the spread is min, 10th and 90th percentile of cenote. `copy` reads "
-    "half "
-    "and writes half of the bytes that the op must move (inputs and outputs, for backward the compact record "
-    "too). "
+    "half and writes half of the bytes that the op must move (inputs and outputs, for backward also the "
+    "compact record, or x where the gradient depends on it). An op that torch has no kernel for meets an "
+    "expression of its other ops; there the backward of both is autograd's, of a recorded forward. "
     "Successive calls walk through buffers of the size `set`, so data that exceeds a cache level is not "
     "found in it.";
 

@@ -53,6 +53,41 @@ constexpr Field kDivisorOverride = value_field<&OpArguments::divisor_override>("
 constexpr Field kNormType = value_field<&OpArguments::norm_type>("float norm_type");
 constexpr Field kNormTypeOrTwo = value_field<&OpArguments::norm_type>("float norm_type=2");
 constexpr Field kSharpness = value_field<&OpArguments::sharpness>("float? sharpness=None");
+
+Quantization& quantization_in(OpArguments& arguments) {
+  return arguments.quantization ? *arguments.quantization : arguments.quantization.emplace();
+}
+
+/// A scale is None where there is no quantization.
+template <double Quantization::* kMember>
+constexpr Field scale_field(const char* schema) {
+  return {schema,
+          [](Stack& stack, const OpArguments& arguments) {
+            if (arguments.quantization) {
+              stack.emplace_back((*arguments.quantization).*kMember);
+            } else {
+              stack.emplace_back();
+            }
+          },
+          [](const c10::IValue& value, const OpInfo& /*op*/, OpArguments& arguments) {
+            if (!value.isNone()) quantization_in(arguments).*kMember = value.toDouble();
+          }};
+}
+template <std::int64_t Quantization::* kMember>
+constexpr Field zero_point_field(const char* schema) {
+  return {schema,
+          [](Stack& stack, const OpArguments& arguments) {
+            stack.emplace_back(arguments.quantization ? (*arguments.quantization).*kMember : std::int64_t{0});
+          },
+          [](const c10::IValue& value, const OpInfo& /*op*/, OpArguments& arguments) {
+            if (value.toInt() != 0) quantization_in(arguments).*kMember = value.toInt();
+          }};
+}
+constexpr Field kXScale = scale_field<&Quantization::x_scale>("float? x_scale=None");
+constexpr Field kXZeroPoint = zero_point_field<&Quantization::x_zero_point>("int x_zero_point=0");
+constexpr Field kYScale = scale_field<&Quantization::y_scale>("float? y_scale=None");
+constexpr Field kYZeroPoint = zero_point_field<&Quantization::y_zero_point>("int y_zero_point=0");
+
 constexpr Field kP = value_field<&OpArguments::p>("float[] p=[3.]");
 constexpr Field kEps = value_field<&OpArguments::eps>("float eps=1e-06");
 
@@ -157,6 +192,8 @@ Signature::Signature(const OpInfo& op) : op_(op) {
   }
   if (takes(kTakesSharpness)) keyword_.push_back(&kSharpness);
   if (window) keyword_.insert(keyword_.end(), {&kConvention, &kAutoPad});
+  if (takes(kTakesQuantization))
+    keyword_.insert(keyword_.end(), {&kXScale, &kXZeroPoint, &kYScale, &kYZeroPoint});
 }
 
 std::string Signature::text_of(const std::vector<const Field*>& fields) const {
@@ -185,6 +222,11 @@ OpArguments Signature::unpack(std::span<const c10::IValue> values) const {
   for (const auto* fields : {&positional_, &keyword_})
     for (const Field* field : *fields) field->unpack(*value++, op_, arguments);
   return arguments;
+}
+
+void require_plane_positions(const char* op, IndexOrder order) {
+  TORCH_CHECK_VALUE(order == IndexOrder::kPlane, "[", op,
+                    "] index_order must be kPlane: torch's indices count inside the plane of their channel");
 }
 
 std::int64_t value_at(const Dims& values, int axis) { return values[values.size() == 1 ? 0 : axis]; }

@@ -1,4 +1,5 @@
-// The modules of nn.h: torch's options become cenote's arguments, the ops do the rest.
+// The modules of nn.h: options become cenote's arguments, the ops do the rest. A struct of options, torch's
+// or ours, has some of the fields that are looked for here.
 #include "cenote/torch/nn.h"
 
 #include <string>
@@ -9,18 +10,9 @@ namespace cenote::nn {
 
 namespace {
 
-using torch_ops::pool;
-using torch_ops::pool_with_indices;
-using torch_ops::unpool;
-
 template <std::size_t Rank>
-const OpInfo& op_row(const std::string& stem) {
+const OpInfo& op_row(const char* stem) {
   return *find_op(stem + std::to_string(Rank) + "d");
-}
-
-template <std::size_t Rank>
-std::string module_name(const char* stem) {
-  return "cenote::nn::" + std::string(stem) + std::to_string(Rank) + "d";
 }
 
 template <std::size_t Rank>
@@ -36,169 +28,106 @@ Dims to_dims(const torch::ExpandingArrayWithOptionalElem<Rank>& values) {
   return dims;
 }
 
-template <std::size_t Rank>
-OpArguments to_arguments(const torch::nn::MaxPoolOptions<Rank>& options) {
-  OpArguments arguments;
-  arguments.kernel = to_dims(options.kernel_size());
-  arguments.stride = to_dims(options.stride());
-  arguments.padding = to_dims(options.padding());
-  arguments.dilation = to_dims(options.dilation());
-  arguments.ceil_mode = options.ceil_mode();
-  return arguments;
+template <class Options>
+OpArguments to_arguments(const Options& from) {
+  OpArguments to;
+  if constexpr (requires { from.kernel_size(); }) to.kernel = to_dims(from.kernel_size());
+  if constexpr (requires { from.stride(); }) to.stride = to_dims(from.stride());
+  if constexpr (requires { from.padding(); }) to.padding = to_dims(from.padding());
+  if constexpr (requires { from.dilation(); }) to.dilation = to_dims(from.dilation());
+  if constexpr (requires { from.output_size(); }) to.output_size = to_dims(from.output_size());
+  if constexpr (requires { from.ceil_mode(); }) to.ceil_mode = from.ceil_mode();
+  if constexpr (requires { from.count_include_pad(); }) to.count_include_pad = from.count_include_pad();
+  if constexpr (requires { from.divisor_override(); }) to.divisor_override = from.divisor_override();
+  if constexpr (requires { from.norm_type(); }) to.norm_type = from.norm_type();
+  if constexpr (requires { from.sharpness(); }) to.sharpness = from.sharpness();
+  if constexpr (requires { from.p(); }) to.p = {from.p()};
+  if constexpr (requires { from.eps(); }) to.eps = from.eps();
+  return to;
 }
 
-template <std::size_t Rank>
-OpArguments to_arguments(const torch::nn::AvgPoolOptions<Rank>& options) {
-  OpArguments arguments;
-  arguments.kernel = to_dims(options.kernel_size());
-  arguments.stride = to_dims(options.stride());
-  arguments.padding = to_dims(options.padding());
-  arguments.ceil_mode = options.ceil_mode();
-  arguments.count_include_pad = options.count_include_pad();
-  arguments.divisor_override = options.divisor_override();
-  return arguments;
-}
-
-template <std::size_t Rank>
-OpArguments to_arguments(const torch::nn::MaxUnpoolOptions<Rank>& options,
-                         const std::optional<std::vector<std::int64_t>>& output_size) {
-  OpArguments arguments;
-  arguments.kernel = to_dims(options.kernel_size());
-  arguments.stride = to_dims(options.stride());
-  arguments.padding = to_dims(options.padding());
-  if (output_size) arguments.output_size = {output_size->data(), output_size->size()};
-  return arguments;
-}
-
-template <class OutputSize>
-OpArguments output_size_arguments(const OutputSize& output_size) {
-  OpArguments arguments;
-  arguments.output_size = to_dims(output_size);
-  return arguments;
+/// In torch's order, and without what torch leaves out: the ceil_mode and the divisor of an average.
+template <std::size_t Rank, class Options>
+void print_module(std::ostream& stream, const char* stem, const Options& options) {
+  const char* separator = "";
+  const auto print = [&](const char* name, const auto& value) {
+    stream << separator << name << "=" << value;
+    separator = ", ";
+  };
+  stream << std::boolalpha << "cenote::nn::" << stem << Rank << "d(";
+  if constexpr (requires { options.norm_type(); }) print("norm_type", options.norm_type());
+  if constexpr (requires { options.kernel_size(); }) print("kernel_size", options.kernel_size());
+  if constexpr (requires { options.stride(); }) print("stride", options.stride());
+  if constexpr (requires { options.padding(); }) print("padding", options.padding());
+  if constexpr (requires { options.dilation(); }) print("dilation", options.dilation());
+  constexpr bool kIsAverage = requires { options.count_include_pad(); };
+  if constexpr (!kIsAverage && requires { options.ceil_mode(); }) print("ceil_mode", options.ceil_mode());
+  if constexpr (requires { options.output_size(); }) print("output_size", options.output_size());
+  if constexpr (requires { options.sharpness(); }) print("sharpness", options.sharpness());
+  if constexpr (requires { options.p(); }) print("p", options.p());
+  if constexpr (requires { options.eps(); }) print("eps", options.eps());
+  stream << ")";
 }
 
 }  // namespace
 
-// ---- max ----------------------------------------------------------------------------------------
-
-template <std::size_t Rank>
-at::Tensor MaxPoolImpl<Rank>::forward(const at::Tensor& x) {
-  return pool(op_row<Rank>("max_pool"), x, to_arguments(options));
+template <std::size_t Rank, class Kind>
+at::Tensor PoolImpl<Rank, Kind>::forward(const at::Tensor& x) {
+  static const OpInfo& op = op_row<Rank>(Kind::kOp);
+  return torch_ops::pool(op, x, to_arguments(options));
 }
 
-template <std::size_t Rank>
-std::tuple<at::Tensor, at::Tensor> MaxPoolImpl<Rank>::forward_with_indices(const at::Tensor& x) {
-  return pool_with_indices(op_row<Rank>("max_pool"), x, to_arguments(options));
+template <std::size_t Rank, class Kind>
+std::tuple<at::Tensor, at::Tensor> PoolImpl<Rank, Kind>::run_with_indices(const at::Tensor& x) {
+  static const OpInfo& op = op_row<Rank>(Kind::kOp);
+  return torch_ops::pool_with_indices(op, x, to_arguments(options));
 }
 
-template <std::size_t Rank>
-void MaxPoolImpl<Rank>::pretty_print(std::ostream& stream) const {
-  stream << module_name<Rank>("MaxPool") << "(kernel_size=" << options.kernel_size()
-         << ", stride=" << options.stride() << ", padding=" << options.padding()
-         << ", dilation=" << options.dilation() << ", ceil_mode=" << std::boolalpha << options.ceil_mode()
-         << ")";
+template <std::size_t Rank, class Kind>
+void PoolImpl<Rank, Kind>::pretty_print(std::ostream& stream) const {
+  print_module<Rank>(stream, Kind::kName, options);
 }
-
-// ---- avg ----------------------------------------------------------------------------------------
-
-template <std::size_t Rank>
-at::Tensor AvgPoolImpl<Rank>::forward(const at::Tensor& x) {
-  return pool(op_row<Rank>("avg_pool"), x, to_arguments(options));
-}
-
-template <std::size_t Rank>
-void AvgPoolImpl<Rank>::pretty_print(std::ostream& stream) const {
-  stream << module_name<Rank>("AvgPool") << "(kernel_size=" << options.kernel_size()
-         << ", stride=" << options.stride() << ", padding=" << options.padding() << ")";
-}
-
-// ---- adaptive -----------------------------------------------------------------------------------
-
-template <std::size_t Rank>
-at::Tensor AdaptiveMaxPoolImpl<Rank>::forward(const at::Tensor& x) {
-  return pool(op_row<Rank>("adaptive_max_pool"), x, output_size_arguments(options.output_size()));
-}
-
-template <std::size_t Rank>
-std::tuple<at::Tensor, at::Tensor> AdaptiveMaxPoolImpl<Rank>::forward_with_indices(const at::Tensor& x) {
-  return pool_with_indices(op_row<Rank>("adaptive_max_pool"), x,
-                           output_size_arguments(options.output_size()));
-}
-
-template <std::size_t Rank>
-void AdaptiveMaxPoolImpl<Rank>::pretty_print(std::ostream& stream) const {
-  stream << module_name<Rank>("AdaptiveMaxPool") << "(output_size=" << options.output_size() << ")";
-}
-
-template <std::size_t Rank>
-at::Tensor AdaptiveAvgPoolImpl<Rank>::forward(const at::Tensor& x) {
-  return pool(op_row<Rank>("adaptive_avg_pool"), x, output_size_arguments(options.output_size()));
-}
-
-template <std::size_t Rank>
-void AdaptiveAvgPoolImpl<Rank>::pretty_print(std::ostream& stream) const {
-  stream << module_name<Rank>("AdaptiveAvgPool") << "(output_size=" << options.output_size() << ")";
-}
-
-// ---- global -------------------------------------------------------------------------------------
-
-template <std::size_t Rank>
-at::Tensor GlobalMaxPoolImpl<Rank>::forward(const at::Tensor& x) {
-  return pool(op_row<Rank>("global_max_pool"), x);
-}
-
-template <std::size_t Rank>
-std::tuple<at::Tensor, at::Tensor> GlobalMaxPoolImpl<Rank>::forward_with_indices(const at::Tensor& x) {
-  return pool_with_indices(op_row<Rank>("global_max_pool"), x);
-}
-
-template <std::size_t Rank>
-void GlobalMaxPoolImpl<Rank>::pretty_print(std::ostream& stream) const {
-  stream << module_name<Rank>("GlobalMaxPool") << "()";
-}
-
-template <std::size_t Rank>
-at::Tensor GlobalAvgPoolImpl<Rank>::forward(const at::Tensor& x) {
-  return pool(op_row<Rank>("global_avg_pool"), x);
-}
-
-template <std::size_t Rank>
-void GlobalAvgPoolImpl<Rank>::pretty_print(std::ostream& stream) const {
-  stream << module_name<Rank>("GlobalAvgPool") << "()";
-}
-
-// ---- unpool -------------------------------------------------------------------------------------
 
 template <std::size_t Rank>
 at::Tensor MaxUnpoolImpl<Rank>::forward(const at::Tensor& x, const at::Tensor& indices,
                                         const std::optional<std::vector<std::int64_t>>& output_size) {
-  return unpool(op_row<Rank>("max_unpool"), x, indices, to_arguments(options, output_size));
+  static const OpInfo& op = op_row<Rank>("max_unpool");
+  OpArguments arguments = to_arguments(options);
+  if (output_size) arguments.output_size = {output_size->data(), output_size->size()};
+  return torch_ops::unpool(op, x, indices, arguments);
 }
 
 template <std::size_t Rank>
 void MaxUnpoolImpl<Rank>::pretty_print(std::ostream& stream) const {
-  stream << module_name<Rank>("MaxUnpool") << "(kernel_size=" << options.kernel_size()
-         << ", stride=" << options.stride() << ", padding=" << options.padding() << ")";
+  print_module<Rank>(stream, "MaxUnpool", options);
 }
 
-template class MaxPoolImpl<1>;
-template class MaxPoolImpl<2>;
-template class MaxPoolImpl<3>;
-template class AvgPoolImpl<1>;
-template class AvgPoolImpl<2>;
-template class AvgPoolImpl<3>;
-template class AdaptiveMaxPoolImpl<1>;
-template class AdaptiveMaxPoolImpl<2>;
-template class AdaptiveMaxPoolImpl<3>;
-template class AdaptiveAvgPoolImpl<1>;
-template class AdaptiveAvgPoolImpl<2>;
-template class AdaptiveAvgPoolImpl<3>;
-template class GlobalMaxPoolImpl<1>;
-template class GlobalMaxPoolImpl<2>;
-template class GlobalMaxPoolImpl<3>;
-template class GlobalAvgPoolImpl<1>;
-template class GlobalAvgPoolImpl<2>;
-template class GlobalAvgPoolImpl<3>;
+#define CENOTE_INSTANTIATE(NAME)          \
+  template class PoolImpl<1, NAME##Kind>; \
+  template class PoolImpl<2, NAME##Kind>; \
+  template class PoolImpl<3, NAME##Kind>
+
+CENOTE_INSTANTIATE(MaxPool);
+CENOTE_INSTANTIATE(MinPool);
+CENOTE_INSTANTIATE(MedianPool);
+CENOTE_INSTANTIATE(ModePool);
+CENOTE_INSTANTIATE(AvgPool);
+CENOTE_INSTANTIATE(SumPool);
+CENOTE_INSTANTIATE(LPPool);
+CENOTE_INSTANTIATE(LsePool);
+CENOTE_INSTANTIATE(SoftPool);
+CENOTE_INSTANTIATE(AdaptiveMaxPool);
+CENOTE_INSTANTIATE(AdaptiveAvgPool);
+CENOTE_INSTANTIATE(AdaptiveLpPool);
+CENOTE_INSTANTIATE(GlobalMaxPool);
+CENOTE_INSTANTIATE(GlobalAvgPool);
+CENOTE_INSTANTIATE(GlobalLpPool);
+CENOTE_INSTANTIATE(GlobalLsePool);
+CENOTE_INSTANTIATE(GlobalGemPool);
+CENOTE_INSTANTIATE(GlobalStdPool);
+CENOTE_INSTANTIATE(GlobalAvgMaxPool);
+CENOTE_INSTANTIATE(GlobalCatAvgMaxPool);
+
 template class MaxUnpoolImpl<1>;
 template class MaxUnpoolImpl<2>;
 template class MaxUnpoolImpl<3>;

@@ -13,6 +13,7 @@ namespace cenote::torch_ops {
 namespace {
 
 OpArguments to_arguments(const MaxUnpoolOptions& options) {
+  require_plane_positions("max_unpool", options.index_order);
   OpArguments arguments;
   arguments.kernel = options.kernel;
   arguments.stride = options.stride;

@@ -23,12 +23,18 @@ OpArguments windowed_arguments(const Options& options) {
   return arguments;
 }
 
-OpArguments to_arguments(const MaxPoolOptions& options) { return windowed_arguments(options); }
+OpArguments to_arguments(const MaxPoolOptions& options) {
+  require_plane_positions("max_pool", options.index_order);
+  return windowed_arguments(options);
+}
+
+OpArguments to_arguments(const SumPoolOptions& options) { return windowed_arguments(options); }
 
 OpArguments to_arguments(const AvgPoolOptions& options) {
   OpArguments arguments = windowed_arguments(options);
   arguments.count_include_pad = options.count_include_pad;
   arguments.divisor_override = options.divisor_override;
+  arguments.quantization = options.quantization;
   return arguments;
 }
 

@@ -27,6 +27,8 @@ struct OpArguments {
   std::optional<std::int64_t> divisor_override = {};
   Convention convention = Convention::kPyTorch;
   AutoPad auto_pad = AutoPad::kNotSet;
+  IndexOrder index_order = IndexOrder::kPlane;
+  std::optional<Quantization> quantization = {};
   double norm_type = 2;
   std::optional<double> sharpness = {};
   std::vector<double> p = {};  // empty: the default of the op
@@ -42,6 +44,8 @@ enum OpParameter : std::uint32_t {
   kTakesNormType = 16,   // norm_type
   kTakesSharpness = 32,  // sharpness; by default that of the op
   kTakesGem = 64,        // p: one, or one per channel; eps
+  kTakesIndexOrder = 128,
+  kTakesQuantization = 256,
 };
 
 struct OpInfo {

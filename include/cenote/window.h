@@ -44,8 +44,8 @@ struct WindowAxis {
 CENOTE_EXPORT std::int64_t pool_output_size(std::int64_t size, const WindowAxis& axis,
                                             bool ceil_mode = false);
 
-/// Whose rule bounds the padding. kPyTorch: at most half of the dilated kernel, so that without dilation
-/// every window holds a real element. kOnnx: any padding >= 0.
+/// Whose rule bounds the padding. kPyTorch: at most half of the kernel, so that without dilation every window
+/// holds a real element; with dilation, half of the dilated kernel. kOnnx: any padding >= 0.
 enum class Convention : std::uint8_t { kPyTorch, kOnnx };
 
 /// Padding that follows from the sizes, as in ONNX. SAME gives ceil(size / stride) outputs and splits the
@@ -53,6 +53,11 @@ enum class Convention : std::uint8_t { kPyTorch, kOnnx };
 /// begin (kSameLower); kValid pads nothing. All but kNotSet want padding and padding_end left alone, and SAME
 /// ignores ceil_mode.
 enum class AutoPad : std::uint8_t { kNotSet, kSameUpper, kSameLower, kValid };
+
+/// What an i64 index counts. kPlane: positions inside the D*H*W plane of the channel, row-major, as PyTorch.
+/// kTensor: positions inside the whole tensor, ONNX's storage_order 0. kTensorColumnMajor: the same with the
+/// first spatial axis fastest inside each plane, ONNX's storage_order 1.
+enum class IndexOrder : std::uint8_t { kPlane, kTensor, kTensorColumnMajor };
 
 struct MaxPoolOptions {
   Dims kernel;            // required, >= 1
@@ -63,6 +68,27 @@ struct MaxPoolOptions {
   bool ceil_mode = false;
   Convention convention = Convention::kPyTorch;
   AutoPad auto_pad = AutoPad::kNotSet;
+  IndexOrder index_order = IndexOrder::kPlane;  // of i64 indices; compact taps want kPlane
+};
+
+struct SumPoolOptions {
+  Dims kernel;
+  Dims stride = {};
+  Dims padding = 0;
+  Dims padding_end = {};
+  Dims dilation = 1;
+  bool ceil_mode = false;
+  Convention convention = Convention::kPyTorch;
+  AutoPad auto_pad = AutoPad::kNotSet;
+};
+
+/// Real numbers behind i8 or u8 elements q: scale * (q - zero_point), of x and of y. The scales are > 0, the
+/// zero points within the range of the type.
+struct Quantization {
+  double x_scale = 1;
+  std::int64_t x_zero_point = 0;
+  double y_scale = 1;
+  std::int64_t y_zero_point = 0;
 };
 
 struct AvgPoolOptions {
@@ -76,6 +102,7 @@ struct AvgPoolOptions {
   std::optional<std::int64_t> divisor_override = {};  // replaces the divisor; not 0
   Convention convention = Convention::kPyTorch;
   AutoPad auto_pad = AutoPad::kNotSet;
+  std::optional<Quantization> quantization = {};  // i8 and u8, forward alone
 };
 
 struct LpPoolOptions {
@@ -115,7 +142,6 @@ struct SoftPoolOptions {
 };
 
 using MinPoolOptions = MaxPoolOptions;
-using SumPoolOptions = MaxPoolOptions;
 using MedianPoolOptions = MaxPoolOptions;
 using ModePoolOptions = MaxPoolOptions;
 
@@ -131,7 +157,7 @@ struct MaxPoolResult {
 // which no gradient flows.
 //
 // `indices` records where each maximum came from, in one of two forms chosen by its dtype:
-//   i64       PyTorch's return_indices: the flat position inside the D*H*W plane of the channel;
+//   i64       a position, counted as index_order says: PyTorch's return_indices by default;
 //   u8, u16   a compact tap number inside the window, row-major; all bits set means none. 8 or 4 times
 //             smaller, and what the fast backward wants. max_pool_tap_dtype says which fits.
 // The backward takes either.
@@ -139,161 +165,13 @@ struct MaxPoolResult {
 /// u8, u16, or i64 when the kernel has too many taps for both (the record is then the i64 index).
 CENOTE_EXPORT DType max_pool_tap_dtype(const Dims& kernel, int spatial_rank);
 
-CENOTE_EXPORT Dims max_pool1d_shape(const Dims& x_sizes, const MaxPoolOptions& options);
-CENOTE_EXPORT Dims max_pool2d_shape(const Dims& x_sizes, const MaxPoolOptions& options);
-CENOTE_EXPORT Dims max_pool3d_shape(const Dims& x_sizes, const MaxPoolOptions& options);
-
-CENOTE_EXPORT Tensor max_pool1d(const ConstTensorView& x, const MaxPoolOptions& options);
-CENOTE_EXPORT Tensor max_pool2d(const ConstTensorView& x, const MaxPoolOptions& options);
-CENOTE_EXPORT Tensor max_pool3d(const ConstTensorView& x, const MaxPoolOptions& options);
-
-/// values and indices; `indices_dtype` is i64, or the dtype of compact taps.
-CENOTE_EXPORT MaxPoolResult max_pool1d_with_indices(const ConstTensorView& x, const MaxPoolOptions& options,
-                                                    DType indices_dtype = DType::i64);
-CENOTE_EXPORT MaxPoolResult max_pool2d_with_indices(const ConstTensorView& x, const MaxPoolOptions& options,
-                                                    DType indices_dtype = DType::i64);
-CENOTE_EXPORT MaxPoolResult max_pool3d_with_indices(const ConstTensorView& x, const MaxPoolOptions& options,
-                                                    DType indices_dtype = DType::i64);
-
-/// `indices` may be null. y and indices must not overlap x or each other.
-CENOTE_EXPORT void max_pool1d_into(const TensorView& y, const ConstTensorView& x,
-                                   const MaxPoolOptions& options, const TensorView* indices = nullptr);
-CENOTE_EXPORT void max_pool2d_into(const TensorView& y, const ConstTensorView& x,
-                                   const MaxPoolOptions& options, const TensorView* indices = nullptr);
-CENOTE_EXPORT void max_pool3d_into(const TensorView& y, const ConstTensorView& x,
-                                   const MaxPoolOptions& options, const TensorView* indices = nullptr);
-
-/// Deterministic. Throws Error when an i64 index lies outside the plane (-1 is legal: no gradient).
-CENOTE_EXPORT Tensor max_pool1d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
-                                         const Dims& x_sizes, const MaxPoolOptions& options);
-CENOTE_EXPORT Tensor max_pool2d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
-                                         const Dims& x_sizes, const MaxPoolOptions& options);
-CENOTE_EXPORT Tensor max_pool3d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
-                                         const Dims& x_sizes, const MaxPoolOptions& options);
-
-CENOTE_EXPORT void max_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const ConstTensorView& indices, const MaxPoolOptions& options);
-CENOTE_EXPORT void max_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const ConstTensorView& indices, const MaxPoolOptions& options);
-CENOTE_EXPORT void max_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const ConstTensorView& indices, const MaxPoolOptions& options);
-
-// ---- min ----------------------------------------------------------------------------------------
-// As max with the order reversed: ties go to the first element, a NaN wins, a window without a real element
-// gives +inf, or the highest value of an integer type. Taps are those of max_pool_tap_dtype.
-
-CENOTE_EXPORT Dims min_pool1d_shape(const Dims& x_sizes, const MinPoolOptions& options);
-CENOTE_EXPORT Dims min_pool2d_shape(const Dims& x_sizes, const MinPoolOptions& options);
-CENOTE_EXPORT Dims min_pool3d_shape(const Dims& x_sizes, const MinPoolOptions& options);
-
-CENOTE_EXPORT Tensor min_pool1d(const ConstTensorView& x, const MinPoolOptions& options);
-CENOTE_EXPORT Tensor min_pool2d(const ConstTensorView& x, const MinPoolOptions& options);
-CENOTE_EXPORT Tensor min_pool3d(const ConstTensorView& x, const MinPoolOptions& options);
-
-/// values and indices; `indices_dtype` is i64, or the dtype of compact taps.
-CENOTE_EXPORT MaxPoolResult min_pool1d_with_indices(const ConstTensorView& x, const MinPoolOptions& options,
-                                                    DType indices_dtype = DType::i64);
-CENOTE_EXPORT MaxPoolResult min_pool2d_with_indices(const ConstTensorView& x, const MinPoolOptions& options,
-                                                    DType indices_dtype = DType::i64);
-CENOTE_EXPORT MaxPoolResult min_pool3d_with_indices(const ConstTensorView& x, const MinPoolOptions& options,
-                                                    DType indices_dtype = DType::i64);
-
-/// `indices` may be null. y and indices must not overlap x or each other.
-CENOTE_EXPORT void min_pool1d_into(const TensorView& y, const ConstTensorView& x,
-                                   const MinPoolOptions& options, const TensorView* indices = nullptr);
-CENOTE_EXPORT void min_pool2d_into(const TensorView& y, const ConstTensorView& x,
-                                   const MinPoolOptions& options, const TensorView* indices = nullptr);
-CENOTE_EXPORT void min_pool3d_into(const TensorView& y, const ConstTensorView& x,
-                                   const MinPoolOptions& options, const TensorView* indices = nullptr);
-
-/// Deterministic. Throws Error when an i64 index lies outside the plane (-1 is legal: no gradient).
-CENOTE_EXPORT Tensor min_pool1d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
-                                         const Dims& x_sizes, const MinPoolOptions& options);
-CENOTE_EXPORT Tensor min_pool2d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
-                                         const Dims& x_sizes, const MinPoolOptions& options);
-CENOTE_EXPORT Tensor min_pool3d_backward(const ConstTensorView& grad_y, const ConstTensorView& indices,
-                                         const Dims& x_sizes, const MinPoolOptions& options);
-
-CENOTE_EXPORT void min_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const ConstTensorView& indices, const MinPoolOptions& options);
-CENOTE_EXPORT void min_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const ConstTensorView& indices, const MinPoolOptions& options);
-CENOTE_EXPORT void min_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const ConstTensorView& indices, const MinPoolOptions& options);
-
-// ---- avg ----------------------------------------------------------------------------------------
-// The divisor is divisor_override, or the number of window positions inside the padded input
-// (count_include_pad), or the number of real elements. A window without a real element gives 0.
-
-CENOTE_EXPORT Dims avg_pool1d_shape(const Dims& x_sizes, const AvgPoolOptions& options);
-CENOTE_EXPORT Dims avg_pool2d_shape(const Dims& x_sizes, const AvgPoolOptions& options);
-CENOTE_EXPORT Dims avg_pool3d_shape(const Dims& x_sizes, const AvgPoolOptions& options);
-
-CENOTE_EXPORT Tensor avg_pool1d(const ConstTensorView& x, const AvgPoolOptions& options);
-CENOTE_EXPORT Tensor avg_pool2d(const ConstTensorView& x, const AvgPoolOptions& options);
-CENOTE_EXPORT Tensor avg_pool3d(const ConstTensorView& x, const AvgPoolOptions& options);
-
-CENOTE_EXPORT void avg_pool1d_into(const TensorView& y, const ConstTensorView& x,
-                                   const AvgPoolOptions& options);
-CENOTE_EXPORT void avg_pool2d_into(const TensorView& y, const ConstTensorView& x,
-                                   const AvgPoolOptions& options);
-CENOTE_EXPORT void avg_pool3d_into(const TensorView& y, const ConstTensorView& x,
-                                   const AvgPoolOptions& options);
-
-CENOTE_EXPORT Tensor avg_pool1d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
-                                         const AvgPoolOptions& options);
-CENOTE_EXPORT Tensor avg_pool2d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
-                                         const AvgPoolOptions& options);
-CENOTE_EXPORT Tensor avg_pool3d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
-                                         const AvgPoolOptions& options);
-
-CENOTE_EXPORT void avg_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const AvgPoolOptions& options);
-CENOTE_EXPORT void avg_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const AvgPoolOptions& options);
-CENOTE_EXPORT void avg_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const AvgPoolOptions& options);
-
-// ---- sum ----------------------------------------------------------------------------------------
-
-CENOTE_EXPORT Dims sum_pool1d_shape(const Dims& x_sizes, const SumPoolOptions& options);
-CENOTE_EXPORT Dims sum_pool2d_shape(const Dims& x_sizes, const SumPoolOptions& options);
-CENOTE_EXPORT Dims sum_pool3d_shape(const Dims& x_sizes, const SumPoolOptions& options);
-
-CENOTE_EXPORT Tensor sum_pool1d(const ConstTensorView& x, const SumPoolOptions& options);
-CENOTE_EXPORT Tensor sum_pool2d(const ConstTensorView& x, const SumPoolOptions& options);
-CENOTE_EXPORT Tensor sum_pool3d(const ConstTensorView& x, const SumPoolOptions& options);
-
-CENOTE_EXPORT void sum_pool1d_into(const TensorView& y, const ConstTensorView& x,
-                                   const SumPoolOptions& options);
-CENOTE_EXPORT void sum_pool2d_into(const TensorView& y, const ConstTensorView& x,
-                                   const SumPoolOptions& options);
-CENOTE_EXPORT void sum_pool3d_into(const TensorView& y, const ConstTensorView& x,
-                                   const SumPoolOptions& options);
-
-CENOTE_EXPORT Tensor sum_pool1d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
-                                         const SumPoolOptions& options);
-CENOTE_EXPORT Tensor sum_pool2d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
-                                         const SumPoolOptions& options);
-CENOTE_EXPORT Tensor sum_pool3d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
-                                         const SumPoolOptions& options);
-
-CENOTE_EXPORT void sum_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const SumPoolOptions& options);
-CENOTE_EXPORT void sum_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const SumPoolOptions& options);
-CENOTE_EXPORT void sum_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                            const SumPoolOptions& options);
-
-// ---- median, mode -------------------------------------------------------------------------------
-// One element of each window, with indices and taps as max. The median is the lower one, of rank
-// floor((n - 1) / 2) among the n real elements; the mode is the most frequent value, of equally frequent ones
-// that which comes first: what label volumes need. Of equal elements the first gives the index, and a NaN,
-// the first, wins over everything. A window without a real element gives 0 and index -1.
+// In the backward the index -1 is legal, and no gradient flows through it; one outside of its plane throws.
+// `indices` of NAME_into may be null; y and indices must not overlap x or each other.
 
 #define CENOTE_CHOICE_POOL(NAME, OPTIONS)                                                               \
   CENOTE_EXPORT Dims NAME##_shape(const Dims& x_sizes, const OPTIONS& options);                         \
   CENOTE_EXPORT Tensor NAME(const ConstTensorView& x, const OPTIONS& options);                          \
+  /* values and indices; `indices_dtype` is i64, or the dtype of compact taps */                        \
   CENOTE_EXPORT MaxPoolResult NAME##_with_indices(const ConstTensorView& x, const OPTIONS& options,     \
                                                   DType indices_dtype = DType::i64);                    \
   CENOTE_EXPORT void NAME##_into(const TensorView& y, const ConstTensorView& x, const OPTIONS& options, \
@@ -302,6 +180,49 @@ CENOTE_EXPORT void sum_pool3d_backward_into(const TensorView& grad_x, const Cons
                                        const Dims& x_sizes, const OPTIONS& options);                    \
   CENOTE_EXPORT void NAME##_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,      \
                                           const ConstTensorView& indices, const OPTIONS& options)
+
+CENOTE_CHOICE_POOL(max_pool1d, MaxPoolOptions);
+CENOTE_CHOICE_POOL(max_pool2d, MaxPoolOptions);
+CENOTE_CHOICE_POOL(max_pool3d, MaxPoolOptions);
+
+// ---- min ----------------------------------------------------------------------------------------
+// As max with the order reversed: ties go to the first element, a NaN wins, a window without a real element
+// gives +inf, or the highest value of an integer type. Taps are those of max_pool_tap_dtype.
+
+CENOTE_CHOICE_POOL(min_pool1d, MinPoolOptions);
+CENOTE_CHOICE_POOL(min_pool2d, MinPoolOptions);
+CENOTE_CHOICE_POOL(min_pool3d, MinPoolOptions);
+
+// ---- avg, sum -----------------------------------------------------------------------------------
+// The divisor of an average is divisor_override, or the number of window positions inside the padded input
+// (count_include_pad), or the number of real elements. A window without a real element gives 0.
+//
+// With `quantization` the elements of an average stand for real numbers, padding for 0, and
+// y = round(mean / y_scale) + y_zero_point, half to even, within the range of the type. Source: ONNX
+// DequantizeLinear, QuantizeLinear.
+
+#define CENOTE_MEAN_POOL(NAME, OPTIONS)                                                                  \
+  CENOTE_EXPORT Dims NAME##_shape(const Dims& x_sizes, const OPTIONS& options);                          \
+  CENOTE_EXPORT Tensor NAME(const ConstTensorView& x, const OPTIONS& options);                           \
+  CENOTE_EXPORT void NAME##_into(const TensorView& y, const ConstTensorView& x, const OPTIONS& options); \
+  CENOTE_EXPORT Tensor NAME##_backward(const ConstTensorView& grad_y, const Dims& x_sizes,               \
+                                       const OPTIONS& options);                                          \
+  CENOTE_EXPORT void NAME##_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,       \
+                                          const OPTIONS& options)
+
+CENOTE_MEAN_POOL(avg_pool1d, AvgPoolOptions);
+CENOTE_MEAN_POOL(avg_pool2d, AvgPoolOptions);
+CENOTE_MEAN_POOL(avg_pool3d, AvgPoolOptions);
+
+CENOTE_MEAN_POOL(sum_pool1d, SumPoolOptions);
+CENOTE_MEAN_POOL(sum_pool2d, SumPoolOptions);
+CENOTE_MEAN_POOL(sum_pool3d, SumPoolOptions);
+
+// ---- median, mode -------------------------------------------------------------------------------
+// One element of each window, with indices and taps as max. The median is the lower one, of rank
+// floor((n - 1) / 2) among the n real elements; the mode is the most frequent value, of equally frequent ones
+// that which comes first: what label volumes need. Of equal elements the first gives the index, and a NaN,
+// the first, wins over everything. A window without a real element gives 0 and index -1.
 
 CENOTE_CHOICE_POOL(median_pool1d, MedianPoolOptions);
 CENOTE_CHOICE_POOL(median_pool2d, MedianPoolOptions);
@@ -338,5 +259,8 @@ CENOTE_SMOOTH_POOL(lse_pool3d, LsePoolOptions);
 CENOTE_SMOOTH_POOL(soft_pool1d, SoftPoolOptions);
 CENOTE_SMOOTH_POOL(soft_pool2d, SoftPoolOptions);
 CENOTE_SMOOTH_POOL(soft_pool3d, SoftPoolOptions);
+
+#undef CENOTE_CHOICE_POOL
+#undef CENOTE_MEAN_POOL
 
 }  // namespace cenote

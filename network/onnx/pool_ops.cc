@@ -11,7 +11,6 @@
 #include "cenote/window.h"
 #include "network/error_text.h"
 #include "network/onnx/attributes.h"
-#include "network/onnx/indices.h"
 
 namespace cenote::network::onnx {
 namespace {
@@ -178,7 +177,8 @@ MaxUnpoolOptions unpool_options(const Call& call, const Dims& x_sizes, int rank,
   window.kernel = positive_axes(call, "kernel_shape", rank, 1);
   window.stride = positive_axes(call, "strides", rank, 1);
   read_pads(call, rank, window);
-  MaxUnpoolOptions options{.kernel = window.kernel, .stride = window.stride, .padding = {}};
+  MaxUnpoolOptions options{
+      .kernel = window.kernel, .stride = window.stride, .padding = {}, .index_order = IndexOrder::kTensor};
   sizes = x_sizes;
   for (int axis = 0; axis < rank; ++axis) {
     const std::int64_t pads[] = {window.padding[axis], window.padding_end[axis]};
@@ -221,7 +221,6 @@ std::vector<Value> max_pool(const Call& call) {
   const Value& x = *call.inputs[0];
   const int rank = spatial_rank(call, x);
   const Window window = read_window(call, rank);
-  const bool column_major = bool_attribute(call, "storage_order");
   const DType dtype = pooled_dtype(call, x.type);
   const MaxPoolOptions options{.kernel = window.kernel,
                                .stride = window.stride,
@@ -230,7 +229,10 @@ std::vector<Value> max_pool(const Call& call) {
                                .dilation = window.dilation,
                                .ceil_mode = window.ceil_mode,
                                .convention = Convention::kOnnx,
-                               .auto_pad = window.auto_pad};
+                               .auto_pad = window.auto_pad,
+                               .index_order = bool_attribute(call, "storage_order")
+                                                  ? IndexOrder::kTensorColumnMajor
+                                                  : IndexOrder::kTensor};
   const Dims y_sizes = for_rank(kMaxShape, rank)(x.sizes, options);
   take_visits(call, y_sizes, window.kernel);
   Output y(call, x.type, dtype, y_sizes);
@@ -241,9 +243,6 @@ std::vector<Value> max_pool(const Call& call) {
   }
   Output indices(call, ElementType::kI64, DType::i64, y_sizes);
   for_rank(kMaxInto, rank)(y.view, view_of(x, dtype), options, &indices.view);
-  to_tensor_positions(
-      {static_cast<std::int64_t*>(indices.view.data), static_cast<std::size_t>(element_count(y_sizes))},
-      x.sizes, column_major);
   return {y.finish(), indices.finish()};
 }
 
@@ -316,11 +315,9 @@ std::vector<Value> max_unpool(const Call& call) {
   const MaxUnpoolOptions options = unpool_options(call, x.sizes, rank, unpooled);
   Output y(call, x.type, dtype, requested_output(call, unpooled));
   call.budget.take_value(call.name(), ElementType::kI64, positions.sizes);
-  std::vector<std::int64_t> indices(static_cast<std::size_t>(positions.count()));
-  std::copy_n(positions.data<std::int64_t>(), indices.size(), indices.begin());
-  to_plane_positions(indices, unpooled);
   const TensorView corner(y.bytes.data(), dtype, unpooled, y.view.strides);
-  for_rank(kUnpoolInto, rank)(corner, view_of(x, dtype), {indices.data(), positions.sizes}, options);
+  for_rank(kUnpoolInto, rank)(corner, view_of(x, dtype), {positions.data<std::int64_t>(), positions.sizes},
+                              options);
   return {y.finish()};
 }
 

@@ -19,6 +19,18 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
+/// e^v. Highway turns v into an integer on the way; where it does so without vector instructions, NaN must not
+/// get there.
+template <class D>
+HWY_INLINE VecOf<D> ExpOrNaN(D d, VecOf<D> v) {
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  const auto nan = hn::IsNaN(v);
+  return hn::IfThenElse(nan, v, hn::Exp(d, hn::IfThenZeroElse(nan, v)));
+#else
+  return hn::Exp(d, v);
+#endif
+}
+
 /// What is known of a window, one per lane.
 template <class D>
 struct Summary {
@@ -49,7 +61,7 @@ template <int kPower, class D>
 HWY_INLINE VecOf<D> Power(D d, VecOf<D> q, VecOf<D> p) {
   if constexpr (kPower == 1) return q;
   if constexpr (kPower == 2) return hn::Mul(q, q);
-  const auto power = hn::Exp(d, hn::Mul(p, hn::Log(d, q)));
+  const auto power = ExpOrNaN(d, hn::Mul(p, hn::Log(d, q)));
   return hn::IfThenElse(hn::Gt(q, hn::Zero(d)), power, q);
 }
 
@@ -176,7 +188,7 @@ struct LogSumExpRule {
   }
   template <class D>
   static HWY_INLINE VecOf<D> term(D d, const Summary<D>& s, VecOf<D> v) {
-    return hn::Exp(d, hn::Mul(s.parameter, hn::Sub(v, s.shift)));
+    return ExpOrNaN(d, hn::Mul(s.parameter, hn::Sub(v, s.shift)));
   }
   template <class D>
   static HWY_INLINE void finish(D d, Summary<D>& s) {
@@ -209,7 +221,7 @@ struct SoftRule {
   }
   template <class D>
   static HWY_INLINE VecOf<D> term(D d, const Summary<D>& s, VecOf<D> v) {
-    return hn::Exp(d, hn::Mul(s.parameter, hn::Sub(v, s.shift)));
+    return ExpOrNaN(d, hn::Mul(s.parameter, hn::Sub(v, s.shift)));
   }
   /// What has no weight adds nothing, -inf too.
   template <class D>

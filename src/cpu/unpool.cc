@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "backend.h"
+#include "cenote/runtime.h"
 #include "core/parallel.h"
 #include "cpu/layout.h"
 #include "cpu/scatter-inl.h"
@@ -75,30 +76,54 @@ void with_places(const Tensor& tensor, const Body& body) {
   body(AnyPlaces(tensor.size, tensor.stride));
 }
 
-/// How x and its indices are walked: in runs, which are the channels of a pixel or a piece of a row. A group
-/// holds the planes that a run crosses: all of an image, or one.
-struct Runs {
-  Array5 size;  // of x
-  bool over_channels;
+/// Planes whose rows follow each other at one distance, as planes of one row.
+template <class Tensor>
+Tensor with_long_rows(Tensor tensor) {
+  const Array5 stride = tensor.stride;
+  tensor.stride[4] = EvenPlaces(tensor.size, stride)(1);
+  tensor.size[4] *= tensor.size[2] * tensor.size[3];
+  tensor.size[2] = tensor.size[3] = 1;
+  return tensor;
+}
 
-  std::int64_t groups() const { return over_channels ? 1 : size[1]; }
-  std::int64_t channels() const { return over_channels ? size[1] : 1; }
-  std::int64_t longest() const { return over_channels ? size[1] : std::min(kPiece, size[4]); }
-  std::int64_t length(const Cursor& at) const {
-    return over_channels ? size[1] : std::min(kPiece, size[4] - at[4] * kPiece);
+/// Calls body(a, b), both with long rows where both can have them, for two tensors that are walked together
+/// along rows.
+template <class A, class B, class Body>
+auto with_longest_rows(bool along_rows, const A& a, const B& b, const Body& body) {
+  if (along_rows && EvenPlaces::fits(a.size, a.stride) && EvenPlaces::fits(b.size, b.stride)) {
+    return body(with_long_rows(a), with_long_rows(b));
+  }
+  return body(a, b);
+}
+
+/// How x and its indices are walked: in runs, which are channels of a pixel or a piece of a row. A group
+/// holds the planes that a run crosses: a block of channels, or one.
+struct Runs {
+  Array5 size;         // of x
+  std::int64_t block;  // channels of a run, or 0: runs are pieces of rows
+
+  std::int64_t groups() const { return block > 0 ? ceil_divide(size[1], block) : size[1]; }
+  std::int64_t longest() const { return block > 0 ? block : std::min(kPiece, size[4]); }
+  std::int64_t first_channel(std::int64_t group) const { return block > 0 ? group * block : group; }
+  std::int64_t channels(std::int64_t group) const {
+    return block > 0 ? std::min(block, size[1] - group * block) : 1;
+  }
+  std::int64_t length(std::int64_t group, const Cursor& at) const {
+    return block > 0 ? channels(group) : std::min(kPiece, size[4] - at[4] * kPiece);
   }
   /// Runs of one group.
   Cursor::Index counts() const {
-    return {1, 1, size[2], size[3], over_channels ? size[4] : ceil_divide(size[4], kPiece)};
+    return {1, 1, size[2], size[3], block > 0 ? size[4] : ceil_divide(size[4], kPiece)};
   }
 
   template <class T, class Tensor>
-  T* first_of(const Tensor& tensor, std::int64_t n, std::int64_t c, const Cursor& at) const {
-    return row_of<T>(tensor, n, c, at[2], at[3]) + at[4] * (over_channels ? 1 : kPiece) * tensor.stride[4];
+  T* first_of(const Tensor& tensor, std::int64_t n, std::int64_t group, const Cursor& at) const {
+    return row_of<T>(tensor, n, first_channel(group), at[2], at[3]) +
+           at[4] * (block > 0 ? 1 : kPiece) * tensor.stride[4];
   }
   template <class Tensor>
   std::int64_t step_of(const Tensor& tensor) const {
-    return tensor.stride[over_channels ? 1 : 4];
+    return tensor.stride[block > 0 ? 1 : 4];
   }
 
  private:
@@ -228,14 +253,14 @@ class Chunks {
   }
 
  private:
-  static Bounds measure(const ConstTensor5& indices, const Runs& runs, std::int64_t n, std::int64_t c,
+  static Bounds measure(const ConstTensor5& indices, const Runs& runs, std::int64_t n, std::int64_t group,
                         const Range& range) {
     Bounds bounds;
     const std::int64_t step = runs.step_of(indices);
     Cursor at(runs.counts(), range.begin);
     for (std::int64_t run = range.begin; run < range.end; ++run, at.next()) {
-      const auto* const first = runs.first_of<const std::int64_t>(indices, n, c, at);
-      for (std::int64_t i = 0; i < runs.length(at); ++i) {
+      const auto* const first = runs.first_of<const std::int64_t>(indices, n, group, at);
+      for (std::int64_t i = 0; i < runs.length(group, at); ++i) {
         bounds.least = std::min(bounds.least, first[i * step]);
         bounds.most = std::max(bounds.most, first[i * step]);
       }
@@ -248,14 +273,25 @@ class Chunks {
   std::vector<Bounds> bounds_;
 };
 
-/// How many parts to cut planes into, so that there is work for many threads even if the planes are few.
+/// Channels of one run: all, or fewer where there are fewer images than threads.
+std::int64_t channels_per_run(const Array5& size, std::size_t element_bytes) {
+  const auto line = static_cast<std::int64_t>(64 / element_bytes);
+  std::int64_t block = size[1];
+  while (size[0] * ceil_divide(size[1], block) < num_threads() && block >= 4 * line) {
+    block = ceil_divide(block / 2, line) * line;
+  }
+  return block;
+}
+
+/// How many parts to cut planes into: one where the groups make work for all threads, else enough for many.
 /// A chunk of the source is read for each part that its indices meet; those of a pooling meet one or two.
 std::int64_t parts_of(const Tensor5& y, const Runs& runs, std::size_t element_bytes) {
   constexpr std::int64_t kUnits = 32;
   constexpr std::int64_t kLeastBytes = 64 << 10;
   const std::int64_t groups = std::max<std::int64_t>(y.size[0] * runs.groups(), 1);
+  if (groups % num_threads() == 0) return 1;
   const std::int64_t bytes =
-      positions_of(y.size) * runs.channels() * static_cast<std::int64_t>(element_bytes);
+      positions_of(y.size) * runs.channels(0) * static_cast<std::int64_t>(element_bytes);
   return std::max<std::int64_t>(1, std::min(ceil_divide(kUnits, groups), bytes / kLeastBytes));
 }
 
@@ -274,23 +310,24 @@ std::optional<std::int64_t> find_outside(const ConstTensor5& indices, std::int64
 /// Fills one part of the planes of one group. Returns whether an index lay outside of it.
 template <class T, class Places>
 bool ScatterPart(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& indices, const Runs& runs,
-                 const Chunks& chunks, const Places& places, std::int64_t n, std::int64_t c,
+                 const Chunks& chunks, const Places& places, std::int64_t n, std::int64_t group,
                  const Range& range) {
-  T* const plane = plane_of<T>(y, n, c);
-  const Steps steps{runs.step_of(indices), runs.step_of(x), runs.over_channels ? y.stride[1] : 0};
+  T* const plane = plane_of<T>(y, n, runs.first_channel(group));
+  const Steps steps{runs.step_of(indices), runs.step_of(x), runs.block > 0 ? y.stride[1] : 0};
   const bool unit = steps.index == 1 && steps.from == 1;
-  PositionZeroer<T, Places> zeroer(y, places, plane, runs.channels(), range);
+  PositionZeroer<T, Places> zeroer(y, places, plane, runs.channels(group), range);
   Part part{range};
   bool outside = false;
   for (std::int64_t chunk = 0; chunk < chunks.count(); ++chunk) {
-    if (!chunks.meets(n * runs.groups() + c, chunk, range)) continue;
+    if (!chunks.meets(n * runs.groups() + group, chunk, range)) continue;
     const Range of_chunk = chunks.runs_of(chunk);
     Cursor at(runs.counts(), of_chunk.begin);
     for (std::int64_t run = of_chunk.begin; run < of_chunk.end; ++run, at.next()) {
-      const auto* const first = runs.first_of<const std::int64_t>(indices, n, c, at);
-      const T* const from = runs.first_of<const T>(x, n, c, at);
-      outside |= unit ? ScatterRun<true>(runs.length(at), first, from, steps, plane, places, zeroer, part)
-                      : ScatterRun<false>(runs.length(at), first, from, steps, plane, places, zeroer, part);
+      const auto* const first = runs.first_of<const std::int64_t>(indices, n, group, at);
+      const T* const from = runs.first_of<const T>(x, n, group, at);
+      const std::int64_t length = runs.length(group, at);
+      outside |= unit ? ScatterRun<true>(length, first, from, steps, plane, places, zeroer, part)
+                      : ScatterRun<false>(length, first, from, steps, plane, places, zeroer, part);
     }
   }
   zeroer.finish();
@@ -298,8 +335,9 @@ bool ScatterPart(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& in
 }
 
 template <class T>
-std::optional<std::int64_t> Max(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& indices) {
-  const Runs runs{x.size, channels_last(y, x)};
+std::optional<std::int64_t> ScatterAll(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& indices,
+                                       std::int64_t block) {
+  const Runs runs{x.size, block};
   const std::int64_t positions = positions_of(y.size);
   const std::int64_t parts = parts_of(y, runs, sizeof(T));
   const Chunks chunks(indices, runs, parts);
@@ -307,7 +345,7 @@ std::optional<std::int64_t> Max(const Tensor5& y, const ConstTensor5& x, const C
   std::atomic<bool> outside{false};
   with_places(y, [&](const auto& places) HWY_ATTR {
     const Cursor::Index units{1, 1, y.size[0], runs.groups(), parts};
-    const auto bytes = static_cast<std::int64_t>(sizeof(T)) * positions * runs.channels() / parts;
+    const auto bytes = static_cast<std::int64_t>(sizeof(T)) * positions * runs.channels(0) / parts;
     parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
       Cursor at(units, begin);
       for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
@@ -318,6 +356,14 @@ std::optional<std::int64_t> Max(const Tensor5& y, const ConstTensor5& x, const C
   });
   // Of several parts all indices are known to be good: one outside of a part lies in another.
   return parts == 1 && outside.load() ? find_outside(indices, positions) : std::nullopt;
+}
+
+template <class T>
+std::optional<std::int64_t> Max(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& indices) {
+  const std::int64_t block = channels_last(y, x) ? channels_per_run(x.size, sizeof(T)) : 0;
+  return with_longest_rows(block == 0, x, indices, [&](const ConstTensor5& from, const ConstTensor5& record) {
+    return ScatterAll<T>(y, from, record, block);
+  });
 }
 
 /// Reads one run. Returns whether an index lay outside of the plane.
@@ -339,11 +385,11 @@ bool GatherRun(std::int64_t count, const std::int64_t* indices, const T* plane, 
 }
 
 template <class T>
-std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y,
-                                        const ConstTensor5& indices) {
-  const Runs runs{grad_x.size, channels_last(grad_x, grad_y)};
+std::optional<std::int64_t> GatherAll(const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                      const ConstTensor5& indices, std::int64_t block) {
+  const Runs runs{grad_x.size, block};
   const std::int64_t positions = positions_of(grad_y.size);
-  const Steps steps{runs.step_of(indices), runs.step_of(grad_x), runs.over_channels ? grad_y.stride[1] : 0};
+  const Steps steps{runs.step_of(indices), runs.step_of(grad_x), block > 0 ? grad_y.stride[1] : 0};
   const bool unit = steps.index == 1 && steps.from == 1;
   std::atomic<bool> outside{false};
   with_places(grad_y, [&](const auto& places) HWY_ATTR {
@@ -356,17 +402,27 @@ std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor
       Cursor at(units, begin);
       bool met = false;
       for (std::int64_t unit_run = begin; unit_run < end; ++unit_run, at.next()) {
-        const T* const plane = plane_of<const T>(grad_y, at[0], at[1]);
+        const T* const plane = plane_of<const T>(grad_y, at[0], runs.first_channel(at[1]));
         const auto* const first = runs.first_of<const std::int64_t>(indices, at[0], at[1], at);
         T* const to = runs.first_of<T>(grad_x, at[0], at[1], at);
+        const std::int64_t length = runs.length(at[1], at);
         const auto size = static_cast<std::uint64_t>(positions);
-        met |= unit ? GatherRun<true>(runs.length(at), first, plane, places, size, steps, to)
-                    : GatherRun<false>(runs.length(at), first, plane, places, size, steps, to);
+        met |= unit ? GatherRun<true>(length, first, plane, places, size, steps, to)
+                    : GatherRun<false>(length, first, plane, places, size, steps, to);
       }
       if (met) outside.store(true);
     });
   });
   return outside.load() ? find_outside(indices, positions) : std::nullopt;
+}
+
+template <class T>
+std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                        const ConstTensor5& indices) {
+  const std::int64_t block = channels_last(grad_x, grad_y) ? grad_x.size[1] : 0;
+  return with_longest_rows(block == 0, grad_x, indices, [&](const Tensor5& to, const ConstTensor5& record) {
+    return GatherAll<T>(to, grad_y, record, block);
+  });
 }
 
 /// Calls body(a value of an unsigned type as wide as `dtype`); all its bits 0 are the zero of any dtype.

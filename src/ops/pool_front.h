@@ -2,6 +2,9 @@
 // to run, the functions here check each argument against that and then run them.
 #pragma once
 
+#include <cmath>
+
+#include "core/check.h"
 #include "ops/tensor_check.h"
 #include "ops/working_dtype.h"
 
@@ -57,6 +60,34 @@ void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, co
   pool_in_working_dtype(to, nullptr, from, true, Order::kAscending,
                         [&](const Backend& loops, const Tensor5& out, const Tensor5*,
                             const ConstTensor5& in) { run(loops, out, in); });
+}
+
+/// i8 or u8; scales > 0, zero points within the range of the type.
+inline void check_quantization(const OpName& op, DType dtype, const Quantization& quantization) {
+  require(dtype == DType::i8 || dtype == DType::u8, op.name,
+          "x dtype must be i8 or u8 with quantization, got ", name_of(dtype));
+  const std::int64_t least = dtype == DType::i8 ? -128 : 0;
+  const auto check_side = [&](std::string_view side, double scale, std::int64_t zero_point) {
+    require(scale > 0 && std::isfinite(scale), op.name, side, "_scale must be finite and > 0, got ", scale);
+    require(zero_point >= least && zero_point <= least + 255, op.name, side, "_zero_point must lie in [",
+            least, ", ", least + 255, "], got ", zero_point);
+  };
+  check_side("x", quantization.x_scale, quantization.x_zero_point);
+  check_side("y", quantization.y_scale, quantization.y_zero_point);
+  require(std::isfinite(quantization.x_scale / quantization.y_scale), op.name,
+          "x_scale / y_scale must be finite, got ", quantization.x_scale, " / ", quantization.y_scale);
+}
+
+/// run(loops, y, x)
+template <class Run>
+void run_quantized_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, const Dims& y_sizes,
+                       const Quantization& quantization, const Run& run) {
+  check_quantization(op, x.dtype, quantization);
+  check_same_dtype(op, "y", y.dtype, x.dtype);
+  const ConstTensor5 from = read_argument(op, "x", x);
+  const Tensor5 to = written_argument(op, "y", y, y_sizes);
+  check_no_overlap(op, "y", y, "x", x);
+  pool_quantized(to, from, quantization, run);
 }
 
 /// run(loops, grad_x, grad_y)

@@ -29,19 +29,26 @@ Options window_options(const OpArguments& a) {
   return options;
 }
 
-MaxPoolOptions max_options(const OpArguments& a) { return window_options<MaxPoolOptions>(a); }
+MaxPoolOptions max_options(const OpArguments& a) {
+  auto options = window_options<MaxPoolOptions>(a);
+  options.index_order = a.index_order;
+  return options;
+}
+
+SumPoolOptions sum_options(const OpArguments& a) { return window_options<SumPoolOptions>(a); }
 
 AvgPoolOptions avg_options(const OpArguments& a) {
   auto options = window_options<AvgPoolOptions>(a);
   options.count_include_pad = a.count_include_pad;
   options.divisor_override = a.divisor_override;
+  options.quantization = a.quantization;
   return options;
 }
 
 AdaptivePoolOptions adaptive_options(const OpArguments& a) { return {a.output_size}; }
 
 MaxUnpoolOptions unpool_options(const OpArguments& a) {
-  return {a.kernel, a.stride, a.padding, a.output_size};
+  return {a.kernel, a.stride, a.padding, a.output_size, a.index_order};
 }
 
 LpPoolOptions lp_options(const OpArguments& a) {
@@ -97,7 +104,7 @@ ConstTensorView read_indices_of(const TensorView* indices) {
 
 #define CENOTE_CHOICE(NAME, SUMMARY, RANK)                                                                   \
   OpInfo {                                                                                                   \
-    #NAME #RANK "d", "window", SUMMARY, RANK, kTakesWindow, true,                                            \
+    #NAME #RANK "d", "window", SUMMARY, RANK, kTakesWindow | kTakesIndexOrder, true,                         \
         [](const Dims& x, const OpArguments& a) { return NAME##RANK##d_shape(x, max_options(a)); },          \
         [](const Dims&, const OpArguments& a) { return max_pool_tap_dtype(a.kernel, RANK); },                \
         [](const TensorView& y, const TensorView* indices, const ConstTensorView& x, const OpArguments& a) { \
@@ -124,10 +131,11 @@ ConstTensorView read_indices_of(const TensorView* indices) {
 #define CENOTE_MIN_POOL(RANK) CENOTE_CHOICE(min_pool, "minimum over a sliding window", RANK)
 #define CENOTE_MEDIAN_POOL(RANK) CENOTE_CHOICE(median_pool, "lower median over a sliding window", RANK)
 #define CENOTE_MODE_POOL(RANK) CENOTE_CHOICE(mode_pool, "most frequent value over a sliding window", RANK)
-#define CENOTE_AVG_POOL(RANK) \
-  CENOTE_MEAN(avg_pool, "mean over a sliding window", kTakesWindow | kTakesDivisor, avg_options, RANK)
+#define CENOTE_AVG_POOL(RANK)                                                                            \
+  CENOTE_MEAN(avg_pool, "mean over a sliding window", kTakesWindow | kTakesDivisor | kTakesQuantization, \
+              avg_options, RANK)
 #define CENOTE_SUM_POOL(RANK) \
-  CENOTE_MEAN(sum_pool, "sum over a sliding window", kTakesWindow, max_options, RANK)
+  CENOTE_MEAN(sum_pool, "sum over a sliding window", kTakesWindow, sum_options, RANK)
 
 #define CENOTE_ADAPTIVE_MAX_POOL(RANK)                                                                       \
   OpInfo {                                                                                                   \

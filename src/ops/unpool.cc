@@ -5,6 +5,7 @@
 
 #include "backend.h"
 #include "core/check.h"
+#include "ops/index_order.h"
 #include "ops/tensor_check.h"
 
 namespace cenote {
@@ -79,10 +80,10 @@ Dims infer_sizes(const OpName& op, const Dims& x_sizes, const MaxUnpoolOptions& 
 }
 
 /// i64, of the sizes of x.
-ConstTensor5 indices_argument(const OpName& op, const ConstTensorView& indices, const Dims& x_sizes) {
+void check_indices(const OpName& op, const ConstTensorView& indices, const Dims& x_sizes) {
   check_indices_dtype(op, indices.dtype, DType::i64);
   check_sizes(op, "indices", indices.sizes, x_sizes);
-  return read_argument(op, "indices", indices);
+  read_argument(op, "indices", indices);
 }
 
 void check_index(const OpName& op, const std::optional<std::int64_t>& bad_index, const Dims& y_sizes) {
@@ -98,10 +99,13 @@ void max_into(const OpName& op, const TensorView& y, const ConstTensorView& x, c
   check_pooled_dtype(op, "x", x.dtype);
   check_same_dtype(op, "y", y.dtype, x.dtype);
   const ConstTensor5 from = read_argument(op, "x", x);
-  const ConstTensor5 record = indices_argument(op, indices, x.sizes);
+  check_indices(op, indices, x.sizes);
   const Tensor5 to = written_argument(op, "y", y, y_sizes);
   check_no_overlap(op, "y", y, "x", x);
   check_no_overlap(op, "y", y, "indices", indices);
+  Tensor converted;
+  const ConstTensor5 record =
+      read_argument(op, "indices", to_plane_positions(op, indices, y_sizes, options.index_order, converted));
   check_index(op, backend().unpool.max(to, from, record), y_sizes);
 }
 
@@ -110,7 +114,7 @@ Tensor max(const OpName& op, const ConstTensorView& x, const ConstTensorView& in
   const Dims y_sizes = infer_sizes(op, x.sizes, options);
   check_pooled_dtype(op, "x", x.dtype);
   read_argument(op, "x", x);
-  indices_argument(op, indices, x.sizes);
+  check_indices(op, indices, x.sizes);
   Tensor y = output_like(op, x.dtype, y_sizes, x);
   max_into(op, y, x, indices, options);
   return y;
@@ -123,10 +127,13 @@ void max_backward_into(const OpName& op, const TensorView& grad_x, const ConstTe
   check_same_dtype(op, "grad_y", grad_y.dtype, grad_x.dtype);
   check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
   const ConstTensor5 from = read_argument(op, "grad_y", grad_y);
-  const ConstTensor5 record = indices_argument(op, indices, grad_x.sizes);
+  check_indices(op, indices, grad_x.sizes);
   const Tensor5 to = written_argument(op, "grad_x", grad_x, grad_x.sizes);
   check_no_overlap(op, "grad_x", grad_x, "grad_y", grad_y);
   check_no_overlap(op, "grad_x", grad_x, "indices", indices);
+  Tensor converted;
+  const ConstTensor5 record =
+      read_argument(op, "indices", to_plane_positions(op, indices, y_sizes, options.index_order, converted));
   check_index(op, backend().unpool.max_backward(to, from, record), y_sizes);
 }
 
@@ -135,7 +142,7 @@ Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const Const
   check_sizes(op, "grad_y", grad_y.sizes, infer_sizes(op, indices.sizes, options));
   check_floating_dtype(op, "grad_y", grad_y.dtype);
   read_argument(op, "grad_y", grad_y);
-  indices_argument(op, indices, indices.sizes);
+  check_indices(op, indices, indices.sizes);
   Tensor grad_x = output_like(op, grad_y.dtype, indices.sizes, grad_y);
   max_backward_into(op, grad_x, grad_y, indices, options);
   return grad_x;

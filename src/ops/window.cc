@@ -2,9 +2,11 @@
 #include "cenote/window.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "backend.h"
 #include "core/check.h"
+#include "ops/index_order.h"
 #include "ops/pool_front.h"
 #include "ops/smooth_front.h"
 
@@ -169,10 +171,12 @@ void chosen_into(const OpName& op, Choice choice, const TensorView& y, const Con
   const Order order = choice == Choice::kSmallest ? Order::kReversed : Order::kAscending;
   const WindowAxes axes = resolve_axes(op, x.sizes, options);
   const Dims y_sizes = infer_sizes(op, x.sizes, axes, rounds_up(options));
+  if (indices != nullptr) check_index_order(op, indices->dtype, options.index_order);
   run_max(op, y, indices, x, y_sizes, tap_dtype(op, options.kernel), order,
           [&](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
             choose(choice, loops, to, record, from, axes);
           });
+  if (indices != nullptr) from_plane_positions(op, *indices, x.sizes, options.index_order);
 }
 
 Tensor chosen(const OpName& op, Choice choice, const ConstTensorView& x, const MaxPoolOptions& options) {
@@ -193,8 +197,12 @@ void chosen_backward_into(const OpName& op, const TensorView& grad_x, const Cons
                           const ConstTensorView& indices, const MaxPoolOptions& options) {
   const WindowAxes axes = resolve_axes(op, grad_x.sizes, options);
   const Dims y_sizes = infer_sizes(op, grad_x.sizes, axes, rounds_up(options));
+  check_sizes(op, "indices", indices.sizes, y_sizes);
+  check_index_order(op, indices.dtype, options.index_order);
+  Tensor converted;
   run_max_backward(
-      op, grad_x, grad_y, indices, y_sizes, tap_dtype(op, options.kernel),
+      op, grad_x, grad_y, to_plane_positions(op, indices, grad_x.sizes, options.index_order, converted),
+      y_sizes, tap_dtype(op, options.kernel),
       [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
         return loops.window.max_backward(to, from, record, axes);
       });
@@ -211,10 +219,14 @@ template <class Options>
 void mean_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const Options& options) {
   const WindowAxes axes = resolve_axes(op, x.sizes, options);
   const Divisor divisor = resolve_divisor(op, options);
-  run_avg(op, y, x, infer_sizes(op, x.sizes, axes, rounds_up(options)),
-          [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
-            loops.window.avg(to, from, axes, divisor);
-          });
+  const Dims y_sizes = infer_sizes(op, x.sizes, axes, rounds_up(options));
+  const auto run = [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+    loops.window.avg(to, from, axes, divisor);
+  };
+  if constexpr (std::is_same_v<Options, AvgPoolOptions>) {
+    if (options.quantization) return run_quantized_avg(op, y, x, y_sizes, *options.quantization, run);
+  }
+  run_avg(op, y, x, y_sizes, run);
 }
 
 template <class Options>
@@ -227,6 +239,9 @@ Tensor mean(const OpName& op, const ConstTensorView& x, const Options& options) 
 template <class Options>
 void mean_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                         const Options& options) {
+  if constexpr (std::is_same_v<Options, AvgPoolOptions>) {
+    require(!options.quantization, op.name, "quantization must not be set: integers have no gradient");
+  }
   const WindowAxes axes = resolve_axes(op, grad_x.sizes, options);
   const Divisor divisor = resolve_divisor(op, options);
   run_avg_backward(op, grad_x, grad_y, infer_sizes(op, grad_x.sizes, axes, rounds_up(options)),

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <new>
 #include <optional>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -142,6 +143,42 @@ void pool_in_working_dtype(const Tensor5& y, const Tensor5* record, const ConstT
       loops.convert.convert(working, from, reverse);
       run(loops, wide_y.of(block), part, as_const(working));
       loops.convert.convert(to, as_const(wide_y.of(block)), reverse);
+    };
+  });
+}
+
+/// Numbers as they lie in the memory of a block.
+inline std::span<double> doubles_of(const Tensor5& working) {
+  std::int64_t count = 1;
+  for (const std::int64_t size : working.size) count *= size;
+  return {static_cast<double*>(working.data), static_cast<std::size_t>(count)};
+}
+
+/// Averages of i8 or u8 elements that stand for real numbers, in f64. run(loops, y, x)
+template <class Run>
+void pool_quantized(const Tensor5& y, const ConstTensor5& x, const Quantization& quantization,
+                    const Run& run) {
+  const Backend& loops = backend();
+  const auto x_zero = static_cast<double>(quantization.x_zero_point);
+  const auto y_zero = static_cast<double>(quantization.y_zero_point);
+  const double factor = quantization.x_scale / quantization.y_scale;
+  const std::int64_t together = channels_together(x);
+  for_each_block(x.size, together, [&] {
+    WorkingPlanes wide_x(DType::f64, x.size, together, together > 1);
+    WorkingPlanes wide_y(DType::f64, y.size, together, together > 1);
+    return [&, wide_x = std::move(wide_x), wide_y = std::move(wide_y)](const PlaneBlock& block) {
+      const Tensor5 working_x = wide_x.of(block);
+      const Tensor5 working_y = wide_y.of(block);
+      loops.convert.convert(working_x, channels_of(x, block), false);
+      for (double& value : doubles_of(working_x)) value -= x_zero;
+      run(loops, working_y, as_const(working_x));
+      // Beyond the range of a byte only the sign counts, and adding kRound rounds the others to integers.
+      constexpr double kBeyond = 1024;
+      constexpr double kRound = 0x1.8p52;
+      for (double& value : doubles_of(working_y)) {
+        value = std::clamp(value * factor, -kBeyond, kBeyond) + kRound - kRound + y_zero;
+      }
+      loops.convert.convert(channels_of(y, block), as_const(working_y), false);
     };
   });
 }

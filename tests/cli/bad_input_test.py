@@ -44,6 +44,16 @@ class Usage(CliTest):
         self.refuse("auto_pad", "max_pool2d", "--kernel", "2", "--auto-pad", "VALID", "--padding", "1")
         self.refuse("adaptive_max_pool2d does not read --auto-pad", "adaptive_max_pool2d", "--output-size", "2",
                     "--auto-pad", "VALID")
+        self.refuse("--index-order", "max_pool2d", "--kernel", "2", "--index-order", "onnx", "--indices", "where.npy")
+        self.refuse("--index-order needs --indices", "max_pool2d", "--kernel", "2", "--index-order", "tensor")
+
+    def test_quantisation(self):
+        self.refuse("x dtype must be i8 or u8", "avg_pool2d", "--kernel", "2", "--x-scale", "2")
+        self.refuse("max_pool2d does not read --y-zero-point", "max_pool2d", "--kernel", "2", "--y-zero-point", "2")
+        self.write("bytes.npy", npy((1, 2), [3, 4], "|u1"))
+        pool = ("pool", "avg_pool1d", "bytes.npy", "y.npy", "--kernel", "2")
+        self.expect_failure(2, "x_scale must be finite and > 0, got 0", *pool, "--x-scale", "0")
+        self.expect_failure(2, "y_zero_point must lie in [0, 255], got -1", *pool, "--y-zero-point=-1")
 
     def test_options_that_the_op_does_not_read(self):
         self.refuse("max_pool2d does not read --divisor-override", "max_pool2d", "--kernel", "2", "--divisor-override", "2")

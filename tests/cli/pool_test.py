@@ -156,6 +156,24 @@ class PoolNpy(CliTest):
                          ("<f4", (1, 4, 4), [0, 9, 2, 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 6]))
         self.assertEqual(self.read("where.npy"), where, "the indices are read, not written")
 
+    def test_indices_through_the_whole_array_and_back(self):
+        x = [0, 3, 1, 2, 5, 4, 9, 6, 7, 8, 11, 10]  # two channels of 2 x 3
+        for order, expected in (("plane", [4, 4]), ("tensor", [4, 10]), ("tensor-column-major", [3, 9])):
+            self.pool("max_pool2d", (2, 2, 3), x, "--kernel", "2,3", "--indices", "where.npy", "--index-order", order)
+            self.assertEqual(parse_npy(self.read("where.npy")), ("<i8", (2, 1, 1), expected))
+            self.expect_fine("pool", "max_unpool2d", "y.npy", "back.npy", "--kernel", "2,3", "--indices", "where.npy",
+                             "--index-order", order)
+            self.assertEqual(parse_npy(self.read("back.npy"))[2], [0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 11, 0])
+
+    def test_quantised_average(self):
+        self.assertEqual(self.pool("avg_pool1d", (1, 4), [1, 2, 2, 3], "--kernel", "2", descr="|u1"),
+                         ("|u1", (1, 2), [1, 2]))
+        self.assertEqual(self.pool("avg_pool1d", (1, 4), [1, 2, 2, 3], "--kernel", "2", "--x-scale", "1", descr="|u1"),
+                         ("|u1", (1, 2), [2, 2]))  # half to even
+        self.assertEqual(self.pool("avg_pool1d", (1, 2), [10, 20], "--kernel", "3", "--stride", "2", "--padding", "1",
+                                   "--x-scale", "2", "--x-zero-point", "10", "--y-scale", "4", "--y-zero-point=-5",
+                                   descr="|i1"), ("|i1", (1, 1), [-3]))
+
     def test_unpooling_to_a_size(self):
         self.write("x.npy", npy((1, 2), [3, 4]))
         self.write("where.npy", npy((1, 2), [4, 0], "<i8"))

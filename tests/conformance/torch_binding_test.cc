@@ -6,11 +6,14 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "cenote/cenote.h"
@@ -32,7 +35,7 @@ TEST(TorchOperators, EveryRowHasItsOperators) {
     const std::string name(op.name);
     std::vector<std::string> expected{name, name + "_backward"};
     if (op.records_indices)
-      expected.insert(expected.end(), {name + "_with_indices", "_" + name + "_with_taps"});
+      expected.insert(expected.end(), {name + "_with_indices", c10::str("_", name, "_with_taps")});
     for (const std::string& one : expected) {
       const auto found = dispatcher.findSchema({"cenote::" + one, ""});
       ASSERT_TRUE(found.has_value()) << one;
@@ -325,7 +328,7 @@ TEST(TorchErrors, OfSmoothOps) {
   const at::Tensor x = ramp({1, 2, 6, 6});
   for (const OpInfo& op : cenote::ops()) {
     if (!op.gradient_reads_x || op.spatial_rank != 2) continue;
-    const std::string text = "[" + std::string(op.name) + "] x must be f32, f64, f16 or bf16, got Int";
+    const std::string text = c10::str("[", op.name, "] x must be f32, f64, f16 or bf16, got Int");
     expect_value_error([&] { torch_ops::pool(op, x.to(at::kInt), common_arguments()); }, text);
     expect_value_error([&] { torch_ops::pool(op, x.to(at::kInt).to(at::kMeta), common_arguments()); }, text);
   }
@@ -500,6 +503,141 @@ TEST(TorchModules, GiveIndicesPrintAndClone) {
   torch::nn::Sequential network(module, cenote::nn::GlobalAvgPool2d());
   const auto copy = std::dynamic_pointer_cast<torch::nn::SequentialImpl>(network->clone());
   EXPECT_TRUE(at::equal(copy->forward(plane), network->forward(plane)));
+}
+
+/// Values, indices and gradients of a module are those of its op.
+template <class Module>
+void expect_module_of(const OpInfo& op, const OpArguments& arguments, Module module) {
+  const at::Tensor a = input_for(op).requires_grad_();
+  const at::Tensor b = input_for(op).requires_grad_();
+  const at::Tensor y = module.forward(a);
+  const at::Tensor expected = torch_ops::pool(op, b, arguments);
+  ASSERT_TRUE(at::equal(y, expected)) << op.name;
+  ASSERT_TRUE(y.requires_grad()) << op.name;
+  const at::Tensor gradient = ramp(y.sizes());
+  y.backward(gradient);
+  expected.backward(gradient);
+  EXPECT_TRUE(at::equal(a.grad(), b.grad())) << op.name;
+  constexpr bool kGivesIndices = requires { module.forward_with_indices(a); };
+  EXPECT_EQ(kGivesIndices, op.records_indices) << op.name;
+  if constexpr (kGivesIndices) {
+    const auto [values, indices] = module.forward_with_indices(a);
+    EXPECT_TRUE(at::equal(values, expected)) << op.name;
+    EXPECT_TRUE(at::equal(indices, std::get<1>(torch_ops::pool_with_indices(op, b, arguments)))) << op.name;
+  }
+}
+
+/// In 1-D, 2-D and 3-D; `values` make the module or its options.
+template <template <std::size_t> class Impl, class... Values>
+void expect_modules_of(const std::string& stem, const OpArguments& arguments, Values... values) {
+  expect_module_of(row((stem + "1d").c_str()), arguments, Impl<1>(values...));
+  expect_module_of(row((stem + "2d").c_str()), arguments, Impl<2>(values...));
+  expect_module_of(row((stem + "3d").c_str()), arguments, Impl<3>(values...));
+}
+
+/// The same for a window op with every option set; `more` sets those that are not in each struct.
+template <template <std::size_t> class Impl, class More>
+void expect_window_modules_of(const std::string& stem, OpArguments arguments, const More& more) {
+  arguments.kernel = 3;
+  arguments.stride = 2;
+  arguments.padding = 1;
+  arguments.dilation = 2;
+  arguments.ceil_mode = true;
+  const auto expect = [&]<std::size_t Rank>(const char* rank) {
+    auto options = typename Impl<Rank>::Options(3).stride(2).padding(1).dilation(2).ceil_mode(true);
+    more(options);
+    expect_module_of(row((stem + rank).c_str()), arguments, Impl<Rank>(options));
+  };
+  expect.template operator()<1>("1d");
+  expect.template operator()<2>("2d");
+  expect.template operator()<3>("3d");
+}
+
+TEST(TorchModules, OfWindowsEqualTheirOps) {
+  namespace ours = cenote::nn;
+  const auto nothing_more = [](auto& /*options*/) {};
+  expect_window_modules_of<ours::MinPoolImpl>("min_pool", {}, nothing_more);
+  expect_window_modules_of<ours::MedianPoolImpl>("median_pool", {}, nothing_more);
+  expect_window_modules_of<ours::ModePoolImpl>("mode_pool", {}, nothing_more);
+  expect_window_modules_of<ours::SumPoolImpl>("sum_pool", {}, nothing_more);
+  OpArguments arguments;
+  arguments.sharpness = 2.5;
+  const auto sharper = [](auto& options) { options.sharpness(2.5); };
+  expect_window_modules_of<ours::LsePoolImpl>("lse_pool", arguments, sharper);
+  expect_window_modules_of<ours::SoftPoolImpl>("soft_pool", arguments, sharper);
+  arguments = {};
+  arguments.kernel = 3;
+  expect_modules_of<ours::MaxPoolImpl>("max_pool", arguments, 3);
+  expect_modules_of<ours::LsePoolImpl>("lse_pool", arguments, 3);
+  expect_modules_of<ours::SoftPoolImpl>("soft_pool", arguments, 3);
+  arguments.norm_type = 1.5;
+  expect_modules_of<ours::LPPoolImpl>("lp_pool", arguments, 1.5, 3);
+  arguments.kernel = {3, 2};
+  arguments.stride = {1, 2};
+  arguments.ceil_mode = true;
+  const auto options = torch::nn::LPPool2dOptions(1.5, {3, 2}).stride({1, 2}).ceil_mode(true);
+  expect_module_of(row("lp_pool2d"), arguments, ours::LPPool2dImpl(options));
+}
+
+TEST(TorchModules, OfOtherFamiliesEqualTheirOps) {
+  namespace ours = cenote::nn;
+  OpArguments arguments;
+  arguments.output_size = 4;
+  arguments.norm_type = 3;
+  expect_modules_of<ours::AdaptiveLpPoolImpl>("adaptive_lp_pool", arguments, 3, 4);
+  arguments.output_size = {cenote::kKeepSize, 4};
+  const ours::AdaptiveLpPool2dOptions keep_height(3, {std::nullopt, 4});
+  expect_module_of(row("adaptive_lp_pool2d"), arguments, ours::AdaptiveLpPool2dImpl(keep_height));
+  expect_modules_of<ours::GlobalLpPoolImpl>("global_lp_pool", {});
+  expect_modules_of<ours::GlobalLsePoolImpl>("global_lse_pool", {});
+  expect_modules_of<ours::GlobalGemPoolImpl>("global_gem_pool", {});
+  expect_modules_of<ours::GlobalStdPoolImpl>("global_std_pool", {});
+  expect_modules_of<ours::GlobalAvgMaxPoolImpl>("global_avgmax_pool", {});
+  expect_modules_of<ours::GlobalCatAvgMaxPoolImpl>("global_catavgmax_pool", {});
+  arguments.sharpness = 0.5;
+  arguments.p = {2.5};
+  arguments.eps = 0.25;
+  expect_modules_of<ours::GlobalLpPoolImpl>("global_lp_pool", arguments, 3.0);
+  expect_modules_of<ours::GlobalLsePoolImpl>("global_lse_pool", arguments, 0.5);
+  expect_modules_of<ours::GlobalGemPoolImpl>("global_gem_pool", arguments, 2.5, 0.25);
+  expect_modules_of<ours::GlobalGemPoolImpl>("global_gem_pool", arguments,
+                                             ours::GlobalGemPoolOptions().p(2.5).eps(0.25));
+}
+
+// Without ceil_mode: there torch's expression scales a window at the edge as if it were whole.
+TEST(TorchModules, LpEqualsTorchsModules) {
+  using namespace torch::nn;
+  namespace ours = cenote::nn;
+  const auto options = LPPool2dOptions(3, {3, 2}).stride({2, 1});
+  expect_same_module(ours::LPPool1d(1.5, 2), LPPool1d(1.5, 2), ramp({2, 3, 9}) + 0.25);
+  expect_same_module(ours::LPPool2d(options), LPPool2d(options), ramp({2, 3, 9, 8}) + 0.25);
+  expect_same_module(ours::LPPool3d(2, 2), LPPool3d(2, 2), ramp({2, 3, 7, 8, 6}) + 0.25);
+}
+
+TEST(TorchModules, PrintTheirOptions) {
+  namespace ours = cenote::nn;
+  const std::string of_two =
+      "(kernel_size=[2, 2], stride=[2, 2], padding=[0, 0], dilation=[1, 1], ceil_mode=";
+  EXPECT_EQ(c10::str(ours::MinPool2d(2)), c10::str("cenote::nn::MinPool2d", of_two, "false)"));
+  EXPECT_EQ(c10::str(ours::MedianPool2d(2)), c10::str("cenote::nn::MedianPool2d", of_two, "false)"));
+  EXPECT_EQ(c10::str(ours::ModePool2d(2)), c10::str("cenote::nn::ModePool2d", of_two, "false)"));
+  EXPECT_EQ(c10::str(ours::SumPool2d(torch::nn::MaxPool2dOptions(2).ceil_mode(true))),
+            c10::str("cenote::nn::SumPool2d", of_two, "true)"));
+  EXPECT_EQ(c10::str(ours::LsePool2d(2)), c10::str("cenote::nn::LsePool2d", of_two, "false, sharpness=10)"));
+  EXPECT_EQ(c10::str(ours::SoftPool2d(ours::SoftPool2dOptions(2).sharpness(0.5))),
+            c10::str("cenote::nn::SoftPool2d", of_two, "false, sharpness=0.5)"));
+  EXPECT_EQ(c10::str(ours::AvgPool1d(2)), "cenote::nn::AvgPool1d(kernel_size=2, stride=2, padding=0)");
+  EXPECT_EQ(c10::str(ours::LPPool3d(1.5, 2)),
+            "cenote::nn::LPPool3d(norm_type=1.5, kernel_size=[2, 2, 2], stride=[2, 2, 2], ceil_mode=false)");
+  EXPECT_EQ(c10::str(ours::AdaptiveMaxPool1d(4)), "cenote::nn::AdaptiveMaxPool1d(output_size=4)");
+  EXPECT_EQ(c10::str(ours::AdaptiveLpPool2d(ours::AdaptiveLpPool2dOptions(2, {std::nullopt, 4}))),
+            "cenote::nn::AdaptiveLpPool2d(norm_type=2, output_size=[None, 4])");
+  EXPECT_EQ(c10::str(ours::GlobalLpPool1d()), "cenote::nn::GlobalLpPool1d(norm_type=2)");
+  EXPECT_EQ(c10::str(ours::GlobalLsePool2d()), "cenote::nn::GlobalLsePool2d(sharpness=10)");
+  EXPECT_EQ(c10::str(ours::GlobalGemPool3d()), "cenote::nn::GlobalGemPool3d(p=3, eps=1e-06)");
+  EXPECT_EQ(c10::str(ours::GlobalStdPool2d()), "cenote::nn::GlobalStdPool2d()");
+  EXPECT_EQ(c10::str(ours::GlobalAvgMaxPool2d()), "cenote::nn::GlobalAvgMaxPool2d()");
+  EXPECT_EQ(c10::str(ours::GlobalCatAvgMaxPool2d()), "cenote::nn::GlobalCatAvgMaxPool2d()");
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <limits>
 
-#include "network/onnx/indices.h"
 #include "network/onnx/reader.h"
 #include "network/onnx/run.h"
 #include "onnx_files.h"
@@ -133,12 +132,6 @@ TEST(OnnxOps, IndicesCountThroughTheWholeTensorInEitherOrder) {
     const auto indices = integers({1, 2, 2, 2, 1}, order == 0 ? row_major : column_major);
     expect_pass(CaseFolder(model, {x}, {y, indices}).run());
   }
-}
-
-TEST(OnnxOps, AnIndexOfAnEmptyWindowStaysMinusOne) {
-  Sizes indices{-1, 0, 3, -1};
-  to_tensor_positions(indices, Dims{1, 2, 2, 2}, true);
-  EXPECT_EQ(indices, (Sizes{-1, 0, 7, -1}));
 }
 
 TEST(OnnxOps, F64) {
@@ -304,7 +297,8 @@ TEST(OnnxOps, BadUnpooling) {
   for (const std::int64_t bad :
        {std::int64_t{16}, std::int64_t{-1}, std::int64_t{1} << 32, std::numeric_limits<std::int64_t>::max(),
         std::numeric_limits<std::int64_t>::min()}) {
-    expect_reason(run_unpool({5, 7, 13, bad}, {}, y), Outcome::kFail, "indices must lie in [0, 16)");
+    expect_reason(run_unpool({5, 7, 13, bad}, {}, y), Outcome::kFail, "indices must");
+    expect_reason(run_unpool({5, 7, 13, bad}, {}, y), Outcome::kFail, "got " + std::to_string(bad));
   }
   for (const Sizes& shape :
        {Sizes{1, 1, 3, 4}, Sizes{1, 2, 4, 4}, Sizes{1, 1, 4}, Sizes{1, 1, 4, 4, 1}, Sizes{-1, 1, 4, 4}}) {

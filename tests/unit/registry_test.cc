@@ -57,6 +57,7 @@ Pool bind(Unpool function, const MaxUnpoolOptions& options) {
 /// The public function of every op, with the options of `arguments_of`.
 std::map<std::string, Pool> public_functions() {
   const MaxPoolOptions max{.kernel = 3, .stride = 2, .padding = 1, .padding_end = 0, .ceil_mode = true};
+  const SumPoolOptions sum{.kernel = 3, .stride = 2, .padding = 1, .padding_end = 0, .ceil_mode = true};
   const AvgPoolOptions avg{.kernel = 3,
                            .stride = 2,
                            .padding = 1,
@@ -85,9 +86,9 @@ std::map<std::string, Pool> public_functions() {
       {"min_pool1d", bind(min_pool1d, max)},
       {"min_pool2d", bind(min_pool2d, max)},
       {"min_pool3d", bind(min_pool3d, max)},
-      {"sum_pool1d", bind(sum_pool1d, max)},
-      {"sum_pool2d", bind(sum_pool2d, max)},
-      {"sum_pool3d", bind(sum_pool3d, max)},
+      {"sum_pool1d", bind(sum_pool1d, sum)},
+      {"sum_pool2d", bind(sum_pool2d, sum)},
+      {"sum_pool3d", bind(sum_pool3d, sum)},
       {"median_pool1d", bind(median_pool1d, max)},
       {"median_pool2d", bind(median_pool2d, max)},
       {"median_pool3d", bind(median_pool3d, max)},
@@ -204,13 +205,15 @@ TEST(Registry, RowsAreCompleteAndConsistent) {
     EXPECT_EQ(op.tap_dtype != nullptr, picks);
     ASSERT_TRUE(op.shape != nullptr && op.forward != nullptr && op.backward != nullptr);
     // The parameters that each kind adds to those of its family.
+    const bool window = op.family == "window";
+    const std::uint32_t choice = window ? std::uint32_t{kTakesIndexOrder} : 0;
     const std::map<std::string, std::uint32_t> of_kind = {
-        {"max", 0},
-        {"min", 0},
-        {"median", 0},
-        {"mode", 0},
+        {"max", choice},
+        {"min", choice},
+        {"median", choice},
+        {"mode", choice},
         {"sum", 0},
-        {"avg", op.family == "window" ? kTakesDivisor : OpParameter{}},
+        {"avg", window ? kTakesDivisor | kTakesQuantization : 0},
         {"lp", kTakesNormType},
         {"lse", kTakesSharpness},
         {"soft", kTakesSharpness},

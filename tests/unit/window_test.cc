@@ -46,6 +46,32 @@ TEST_P(OnEveryTarget, MaxPool1dWithIndicesTapsAndGradient) {
   EXPECT_EQ(values_of(max_pool1d_backward(grad_y, taps.indices, Dims{1, 5}, options)), expected);
 }
 
+TEST_P(OnEveryTarget, MaxPool1dFindsANanAtEveryPlace) {
+  for (const std::int64_t width : {1, 2, 3, 5, 16, 31, 33, 40, 67}) {
+    for (std::int64_t kernel = 2; kernel <= 4; ++kernel) {
+      for (std::int64_t stride = 1; stride <= 3; ++stride) {
+        for (std::int64_t padding = 0; padding <= kernel / 2; ++padding) {
+          if (width + 2 * padding < kernel) continue;
+          const MaxPoolOptions options{.kernel = kernel, .stride = stride, .padding = padding};
+          for (std::int64_t at = 0; at < width; ++at) {
+            std::vector<double> values(static_cast<std::size_t>(width), -kInfinity);
+            values.front() = kInfinity;
+            values[static_cast<std::size_t>(at)] = kNan;
+            const GuardedTensor x(DType::f32, Dims{1, width}, values);
+            const Values y = values_of(max_pool1d(x, options));
+            for (std::size_t o = 0; o < y.size(); ++o) {
+              const std::int64_t start = static_cast<std::int64_t>(o) * stride - padding;
+              EXPECT_EQ(std::isnan(y[o]), start <= at && at < start + kernel)
+                  << "output " << o << ", NaN at " << at << ", width " << width << ", kernel " << kernel
+                  << ", stride " << stride << ", padding " << padding;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_P(OnEveryTarget, MaxPool2d) {
   const GuardedTensor x(DType::f64, Dims{1, 1, 3, 3}, {9, 2, 3, 4, 5, 6, 7, 8, 1});
   const MaxPoolOptions options{.kernel = 2, .stride = 1};

@@ -134,6 +134,11 @@ CENOTE_EXPORT at::Tensor global_gem_pool1d(const at::Tensor& x, const GlobalGemP
 CENOTE_EXPORT at::Tensor global_gem_pool2d(const at::Tensor& x, const GlobalGemPoolOptions& options = {});
 CENOTE_EXPORT at::Tensor global_gem_pool3d(const at::Tensor& x, const GlobalGemPoolOptions& options = {});
 
+/// The same with a p that may be learned, a number or one per channel; eps as in GlobalGemPoolOptions.
+CENOTE_EXPORT at::Tensor global_gem_pool1d(const at::Tensor& x, const at::Tensor& p, double eps = 1e-6);
+CENOTE_EXPORT at::Tensor global_gem_pool2d(const at::Tensor& x, const at::Tensor& p, double eps = 1e-6);
+CENOTE_EXPORT at::Tensor global_gem_pool3d(const at::Tensor& x, const at::Tensor& p, double eps = 1e-6);
+
 CENOTE_EXPORT at::Tensor global_std_pool1d(const at::Tensor& x, const GlobalStdPoolOptions& options = {});
 CENOTE_EXPORT at::Tensor global_std_pool2d(const at::Tensor& x, const GlobalStdPoolOptions& options = {});
 CENOTE_EXPORT at::Tensor global_std_pool3d(const at::Tensor& x, const GlobalStdPoolOptions& options = {});
