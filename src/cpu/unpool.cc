@@ -222,13 +222,25 @@ struct Bounds {
   std::int64_t most = std::numeric_limits<std::int64_t>::min();
 
   bool meets(const Range& range) const { return least < range.end && most >= range.begin; }
+  template <bool kUnit>
+  void widen(const std::int64_t* indices, std::int64_t step, std::int64_t count) {
+    std::int64_t low = least;
+    std::int64_t high = most;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t index = indices[kUnit ? i : i * step];
+      low = std::min(low, index);
+      high = std::max(high, index);
+    }
+    least = low;
+    most = high;
+  }
 };
 
 /// The runs of one group, cut into chunks, measured where planes of y are cut into parts.
 class Chunks {
  public:
   Chunks(const ConstTensor5& indices, const Runs& runs, std::int64_t parts)
-      : total_(Cursor::total(runs.counts())), count_(parts == 1 ? 1 : std::min(4 * parts, total_)) {
+      : total_(Cursor::total(runs.counts())), count_(parts == 1 ? 1 : std::min(16 * parts, total_)) {
     if (parts == 1) return;
     const Cursor::Index units{1, 1, runs.size[0], runs.groups(), count_};
     bounds_.resize(static_cast<std::size_t>(Cursor::total(units)));
@@ -260,9 +272,10 @@ class Chunks {
     Cursor at(runs.counts(), range.begin);
     for (std::int64_t run = range.begin; run < range.end; ++run, at.next()) {
       const auto* const first = runs.first_of<const std::int64_t>(indices, n, group, at);
-      for (std::int64_t i = 0; i < runs.length(group, at); ++i) {
-        bounds.least = std::min(bounds.least, first[i * step]);
-        bounds.most = std::max(bounds.most, first[i * step]);
+      if (step == 1) {
+        bounds.widen<true>(first, step, runs.length(group, at));
+      } else {
+        bounds.widen<false>(first, step, runs.length(group, at));
       }
     }
     return bounds;
@@ -273,26 +286,14 @@ class Chunks {
   std::vector<Bounds> bounds_;
 };
 
-/// Channels of one run: all, or fewer where there are fewer images than threads.
-std::int64_t channels_per_run(const Array5& size, std::size_t element_bytes) {
-  const auto line = static_cast<std::int64_t>(64 / element_bytes);
-  std::int64_t block = size[1];
-  while (size[0] * ceil_divide(size[1], block) < num_threads() && block >= 4 * line) {
-    block = ceil_divide(block / 2, line) * line;
-  }
-  return block;
-}
-
-/// How many parts to cut planes into: one where the groups make work for all threads, else enough for many.
-/// A chunk of the source is read for each part that its indices meet; those of a pooling meet one or two.
+/// How many parts to cut planes into, so that there is work for all threads even if the planes are few. A
+/// chunk of the source is read for each part that its indices meet; those of a pooling meet one or two.
 std::int64_t parts_of(const Tensor5& y, const Runs& runs, std::size_t element_bytes) {
-  constexpr std::int64_t kUnits = 32;
   constexpr std::int64_t kLeastBytes = 64 << 10;
   const std::int64_t groups = std::max<std::int64_t>(y.size[0] * runs.groups(), 1);
-  if (groups % num_threads() == 0) return 1;
   const std::int64_t bytes =
       positions_of(y.size) * runs.channels(0) * static_cast<std::int64_t>(element_bytes);
-  return std::max<std::int64_t>(1, std::min(ceil_divide(kUnits, groups), bytes / kLeastBytes));
+  return std::max<std::int64_t>(1, std::min(ceil_divide(2 * num_threads(), groups), bytes / kLeastBytes));
 }
 
 /// The first index, row-major, that names no element of a plane. Only after one was met.
@@ -360,7 +361,7 @@ std::optional<std::int64_t> ScatterAll(const Tensor5& y, const ConstTensor5& x, 
 
 template <class T>
 std::optional<std::int64_t> Max(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& indices) {
-  const std::int64_t block = channels_last(y, x) ? channels_per_run(x.size, sizeof(T)) : 0;
+  const std::int64_t block = channels_last(y, x) ? x.size[1] : 0;
   return with_longest_rows(block == 0, x, indices, [&](const ConstTensor5& from, const ConstTensor5& record) {
     return ScatterAll<T>(y, from, record, block);
   });

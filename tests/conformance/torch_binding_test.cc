@@ -60,7 +60,8 @@ TEST(TorchOperators, SchemasHaveTorchsNamesAndDefaults) {
             "cenote::avg_pool3d(Tensor input, int[3] kernel_size, int[3] stride=[], int[3] padding=0, "
             "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None, *, "
             "int[3] padding_end=[], int[3] dilation=1, "
-            "str convention=\"pytorch\", str auto_pad=\"NOTSET\") -> Tensor");
+            "str convention=\"pytorch\", str auto_pad=\"NOTSET\", float? x_scale=None, int x_zero_point=0, "
+            "float? y_scale=None, int y_zero_point=0) -> Tensor");
   EXPECT_EQ(schema_text("cenote::adaptive_max_pool1d_with_indices"),
             "cenote::adaptive_max_pool1d_with_indices(Tensor input, int[1] output_size) -> (Tensor, Tensor)");
   EXPECT_EQ(schema_text("cenote::global_avg_pool2d_backward"),
