@@ -96,34 +96,30 @@ auto with_longest_rows(bool along_rows, const A& a, const B& b, const Body& body
   return body(a, b);
 }
 
-/// How x and its indices are walked: in runs, which are channels of a pixel or a piece of a row. A group
-/// holds the planes that a run crosses: a block of channels, or one.
+/// How x and its indices are walked: in runs, which are the channels of a pixel or a piece of a row. A group
+/// holds the planes that a run crosses: all of an image, or one.
 struct Runs {
-  Array5 size;         // of x
-  std::int64_t block;  // channels of a run, or 0: runs are pieces of rows
+  Array5 size;  // of x
+  bool over_channels;
 
-  std::int64_t groups() const { return block > 0 ? ceil_divide(size[1], block) : size[1]; }
-  std::int64_t longest() const { return block > 0 ? block : std::min(kPiece, size[4]); }
-  std::int64_t first_channel(std::int64_t group) const { return block > 0 ? group * block : group; }
-  std::int64_t channels(std::int64_t group) const {
-    return block > 0 ? std::min(block, size[1] - group * block) : 1;
-  }
-  std::int64_t length(std::int64_t group, const Cursor& at) const {
-    return block > 0 ? channels(group) : std::min(kPiece, size[4] - at[4] * kPiece);
+  std::int64_t groups() const { return over_channels ? 1 : size[1]; }
+  std::int64_t channels() const { return over_channels ? size[1] : 1; }
+  std::int64_t longest() const { return over_channels ? size[1] : std::min(kPiece, size[4]); }
+  std::int64_t length(const Cursor& at) const {
+    return over_channels ? size[1] : std::min(kPiece, size[4] - at[4] * kPiece);
   }
   /// Runs of one group.
   Cursor::Index counts() const {
-    return {1, 1, size[2], size[3], block > 0 ? size[4] : ceil_divide(size[4], kPiece)};
+    return {1, 1, size[2], size[3], over_channels ? size[4] : ceil_divide(size[4], kPiece)};
   }
 
   template <class T, class Tensor>
-  T* first_of(const Tensor& tensor, std::int64_t n, std::int64_t group, const Cursor& at) const {
-    return row_of<T>(tensor, n, first_channel(group), at[2], at[3]) +
-           at[4] * (block > 0 ? 1 : kPiece) * tensor.stride[4];
+  T* first_of(const Tensor& tensor, std::int64_t n, std::int64_t c, const Cursor& at) const {
+    return row_of<T>(tensor, n, c, at[2], at[3]) + at[4] * (over_channels ? 1 : kPiece) * tensor.stride[4];
   }
   template <class Tensor>
   std::int64_t step_of(const Tensor& tensor) const {
-    return tensor.stride[block > 0 ? 1 : 4];
+    return tensor.stride[over_channels ? 1 : 4];
   }
 
  private:
@@ -273,9 +269,9 @@ class Chunks {
     for (std::int64_t run = range.begin; run < range.end; ++run, at.next()) {
       const auto* const first = runs.first_of<const std::int64_t>(indices, n, group, at);
       if (step == 1) {
-        bounds.widen<true>(first, step, runs.length(group, at));
+        bounds.widen<true>(first, step, runs.length(at));
       } else {
-        bounds.widen<false>(first, step, runs.length(group, at));
+        bounds.widen<false>(first, step, runs.length(at));
       }
     }
     return bounds;
@@ -292,7 +288,7 @@ std::int64_t parts_of(const Tensor5& y, const Runs& runs, std::size_t element_by
   constexpr std::int64_t kLeastBytes = 64 << 10;
   const std::int64_t groups = std::max<std::int64_t>(y.size[0] * runs.groups(), 1);
   const std::int64_t bytes =
-      positions_of(y.size) * runs.channels(0) * static_cast<std::int64_t>(element_bytes);
+      positions_of(y.size) * runs.channels() * static_cast<std::int64_t>(element_bytes);
   return std::max<std::int64_t>(1, std::min(ceil_divide(2 * num_threads(), groups), bytes / kLeastBytes));
 }
 
@@ -313,10 +309,10 @@ template <class T, class Places>
 bool ScatterPart(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& indices, const Runs& runs,
                  const Chunks& chunks, const Places& places, std::int64_t n, std::int64_t group,
                  const Range& range) {
-  T* const plane = plane_of<T>(y, n, runs.first_channel(group));
-  const Steps steps{runs.step_of(indices), runs.step_of(x), runs.block > 0 ? y.stride[1] : 0};
+  T* const plane = plane_of<T>(y, n, group);
+  const Steps steps{runs.step_of(indices), runs.step_of(x), runs.over_channels ? y.stride[1] : 0};
   const bool unit = steps.index == 1 && steps.from == 1;
-  PositionZeroer<T, Places> zeroer(y, places, plane, runs.channels(group), range);
+  PositionZeroer<T, Places> zeroer(y, places, plane, runs.channels(), range);
   Part part{range};
   bool outside = false;
   for (std::int64_t chunk = 0; chunk < chunks.count(); ++chunk) {
@@ -326,7 +322,7 @@ bool ScatterPart(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& in
     for (std::int64_t run = of_chunk.begin; run < of_chunk.end; ++run, at.next()) {
       const auto* const first = runs.first_of<const std::int64_t>(indices, n, group, at);
       const T* const from = runs.first_of<const T>(x, n, group, at);
-      const std::int64_t length = runs.length(group, at);
+      const std::int64_t length = runs.length(at);
       outside |= unit ? ScatterRun<true>(length, first, from, steps, plane, places, zeroer, part)
                       : ScatterRun<false>(length, first, from, steps, plane, places, zeroer, part);
     }
@@ -337,8 +333,8 @@ bool ScatterPart(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& in
 
 template <class T>
 std::optional<std::int64_t> ScatterAll(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& indices,
-                                       std::int64_t block) {
-  const Runs runs{x.size, block};
+                                       bool over_channels) {
+  const Runs runs{x.size, over_channels};
   const std::int64_t positions = positions_of(y.size);
   const std::int64_t parts = parts_of(y, runs, sizeof(T));
   const Chunks chunks(indices, runs, parts);
@@ -346,7 +342,7 @@ std::optional<std::int64_t> ScatterAll(const Tensor5& y, const ConstTensor5& x, 
   std::atomic<bool> outside{false};
   with_places(y, [&](const auto& places) HWY_ATTR {
     const Cursor::Index units{1, 1, y.size[0], runs.groups(), parts};
-    const auto bytes = static_cast<std::int64_t>(sizeof(T)) * positions * runs.channels(0) / parts;
+    const auto bytes = static_cast<std::int64_t>(sizeof(T)) * positions * runs.channels() / parts;
     parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
       Cursor at(units, begin);
       for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
@@ -361,10 +357,11 @@ std::optional<std::int64_t> ScatterAll(const Tensor5& y, const ConstTensor5& x, 
 
 template <class T>
 std::optional<std::int64_t> Max(const Tensor5& y, const ConstTensor5& x, const ConstTensor5& indices) {
-  const std::int64_t block = channels_last(y, x) ? x.size[1] : 0;
-  return with_longest_rows(block == 0, x, indices, [&](const ConstTensor5& from, const ConstTensor5& record) {
-    return ScatterAll<T>(y, from, record, block);
-  });
+  const bool over_channels = channels_last(y, x);
+  return with_longest_rows(!over_channels, x, indices,
+                           [&](const ConstTensor5& from, const ConstTensor5& record) {
+                             return ScatterAll<T>(y, from, record, over_channels);
+                           });
 }
 
 /// Reads one run. Returns whether an index lay outside of the plane.
@@ -387,10 +384,10 @@ bool GatherRun(std::int64_t count, const std::int64_t* indices, const T* plane, 
 
 template <class T>
 std::optional<std::int64_t> GatherAll(const Tensor5& grad_x, const ConstTensor5& grad_y,
-                                      const ConstTensor5& indices, std::int64_t block) {
-  const Runs runs{grad_x.size, block};
+                                      const ConstTensor5& indices, bool over_channels) {
+  const Runs runs{grad_x.size, over_channels};
   const std::int64_t positions = positions_of(grad_y.size);
-  const Steps steps{runs.step_of(indices), runs.step_of(grad_x), block > 0 ? grad_y.stride[1] : 0};
+  const Steps steps{runs.step_of(indices), runs.step_of(grad_x), over_channels ? grad_y.stride[1] : 0};
   const bool unit = steps.index == 1 && steps.from == 1;
   std::atomic<bool> outside{false};
   with_places(grad_y, [&](const auto& places) HWY_ATTR {
@@ -403,10 +400,10 @@ std::optional<std::int64_t> GatherAll(const Tensor5& grad_x, const ConstTensor5&
       Cursor at(units, begin);
       bool met = false;
       for (std::int64_t unit_run = begin; unit_run < end; ++unit_run, at.next()) {
-        const T* const plane = plane_of<const T>(grad_y, at[0], runs.first_channel(at[1]));
+        const T* const plane = plane_of<const T>(grad_y, at[0], at[1]);
         const auto* const first = runs.first_of<const std::int64_t>(indices, at[0], at[1], at);
         T* const to = runs.first_of<T>(grad_x, at[0], at[1], at);
-        const std::int64_t length = runs.length(at[1], at);
+        const std::int64_t length = runs.length(at);
         const auto size = static_cast<std::uint64_t>(positions);
         met |= unit ? GatherRun<true>(length, first, plane, places, size, steps, to)
                     : GatherRun<false>(length, first, plane, places, size, steps, to);
@@ -420,10 +417,11 @@ std::optional<std::int64_t> GatherAll(const Tensor5& grad_x, const ConstTensor5&
 template <class T>
 std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y,
                                         const ConstTensor5& indices) {
-  const std::int64_t block = channels_last(grad_x, grad_y) ? grad_x.size[1] : 0;
-  return with_longest_rows(block == 0, grad_x, indices, [&](const Tensor5& to, const ConstTensor5& record) {
-    return GatherAll<T>(to, grad_y, record, block);
-  });
+  const bool over_channels = channels_last(grad_x, grad_y);
+  return with_longest_rows(!over_channels, grad_x, indices,
+                           [&](const Tensor5& to, const ConstTensor5& record) {
+                             return GatherAll<T>(to, grad_y, record, over_channels);
+                           });
 }
 
 /// Calls body(a value of an unsigned type as wide as `dtype`); all its bits 0 are the zero of any dtype.
