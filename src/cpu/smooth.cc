@@ -80,9 +80,13 @@ HWY_INLINE void SumTerms(D d, std::int64_t taps, const Load& load, Summary<D>& s
 template <class Rule, class D, class Load>
 HWY_INLINE void Summarise(D d, std::int64_t taps, const Load& load, Summary<D>& s) {
   if constexpr (Rescales<Rule>) Rule::begin(d, load(0), s);
-  s.first = ReduceBlocked<typename Rule::First>(
-      d, taps, [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return Rule::key(d, s, load(i)); });
-  Rule::choose_shift(d, s);
+  if constexpr (!OnePass<Rule>) {
+    s.first = ReduceBlocked<typename Rule::First>(
+        d, taps, [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return Rule::key(d, s, load(i)); });
+    Rule::choose_shift(d, s);
+  } else {
+    s.first = s.shift = hn::Zero(d);
+  }
   SumTerms<Rule>(d, taps, load, s);
   if constexpr (Rescales<Rule>) {
     if (Rule::choose_scale(d, s)) SumTerms<Rule>(d, taps, load, s);
@@ -240,13 +244,19 @@ HWY_INLINE double ReduceAlong(D d, const T* from, std::int64_t count, const Load
   for (std::int64_t begin = 0; begin < count; begin += kSumBlock * lanes) {
     const std::int64_t end = std::min(count, begin + kSumBlock * lanes);
     auto block = identity;
+    auto other = identity;  // so that one addition need not wait for the one before
     std::int64_t i = begin;
+    for (; i + 2 * lanes <= end; i += 2 * lanes) {
+      block = Reduction::combine(d, block, load(hn::LoadU(d, from + i)));
+      other = Reduction::combine(d, other, load(hn::LoadU(d, from + i + lanes)));
+    }
     for (; i + lanes <= end; i += lanes) block = Reduction::combine(d, block, load(hn::LoadU(d, from + i)));
     if (i < end) {
       const auto left = static_cast<std::size_t>(end - i);
       const auto last = load(LoadPart(d, from + i, left));
       block = Reduction::combine(d, block, hn::IfThenElse(hn::FirstN(d, left), last, identity));
     }
+    block = Reduction::combine(d, block, other);
     total = Reduction::combine_scalar(total, static_cast<double>(ReduceLanes<Reduction>(d, block)));
   }
   return total;
@@ -257,10 +267,14 @@ template <class Rule, class D, class T>
 HWY_INLINE void SummariseRun(D d, const T* from, std::int64_t count, Summary<D>& s) {
   s.count = hn::Set(d, static_cast<T>(count));
   if constexpr (Rescales<Rule>) Rule::begin(d, hn::Set(d, from[0]), s);
-  s.first =
-      Constant(d, ReduceAlong<typename Rule::First>(
-                      d, from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA { return Rule::key(d, s, v); }));
-  Rule::choose_shift(d, s);
+  if constexpr (!OnePass<Rule>) {
+    s.first =
+        Constant(d, ReduceAlong<typename Rule::First>(
+                        d, from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA { return Rule::key(d, s, v); }));
+    Rule::choose_shift(d, s);
+  } else {
+    s.first = s.shift = hn::Zero(d);
+  }
   const auto sum_terms = [&]() HWY_ATTR {
     s.sum = Constant(d, ReduceAlong<SumReduction>(d, from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
                        return Rule::term(d, s, v);
@@ -540,7 +554,8 @@ void with_rule(const SmoothRule& rule, const Visit& visit) {
     case SmoothKind::kSoft:
       return visit.template operator()<SoftRule>();
     case SmoothKind::kGem:
-      return visit.template operator()<GemRule>();
+      if (rule.parameters.size() == 1 && parameter == 3) return visit.template operator()<GemRule<3>>();
+      return visit.template operator()<GemRule<0>>();
     case SmoothKind::kGemParameter:
       return visit.template operator()<GemParameterRule>();
     case SmoothKind::kStd:

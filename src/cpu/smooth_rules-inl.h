@@ -19,8 +19,8 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// e^v. Highway turns v into an integer on the way; where it does so without vector instructions, NaN must not
-/// get there.
+/// e^v. Highway turns v into an integer on the way; where it does so without vector instructions, NaN must
+/// not get there.
 template <class D>
 HWY_INLINE VecOf<D> ExpOrNaN(D d, VecOf<D> v) {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
@@ -39,7 +39,7 @@ struct Summary {
   VecOf<D> count;  // real elements
   VecOf<D> first;  // the keys, reduced
   VecOf<D> shift;
-  VecOf<D> scale;  // of rules that rescale
+  VecOf<D> scale;  // of rules that rescale, or the inverse of shift
   VecOf<D> sum;
   VecOf<D> second_sum;  // where the rule has one
   VecOf<D> y;
@@ -61,6 +61,7 @@ template <int kPower, class D>
 HWY_INLINE VecOf<D> Power(D d, VecOf<D> q, VecOf<D> p) {
   if constexpr (kPower == 1) return q;
   if constexpr (kPower == 2) return hn::Mul(q, q);
+  if constexpr (kPower == 3) return hn::Mul(q, hn::Mul(q, q));
   const auto power = ExpOrNaN(d, hn::Mul(p, hn::Log(d, q)));
   return hn::IfThenElse(hn::Gt(q, hn::Zero(d)), power, q);
 }
@@ -78,6 +79,7 @@ template <int kPower, class D>
 HWY_INLINE VecOf<D> PowerSlope(D d, VecOf<D> q, VecOf<D> p) {
   if constexpr (kPower == 1) return Constant(d, 1);
   if constexpr (kPower == 2) return q;
+  if constexpr (kPower == 3) return hn::Mul(q, q);
   const auto power = Power<0>(d, q, hn::Sub(p, Constant(d, 1)));
   return hn::IfThenElse(hn::Eq(p, Constant(d, 1)), Constant(d, 1), power);
 }
@@ -87,6 +89,24 @@ template <class D>
 HWY_INLINE VecOf<D> IfBelowInfinity(D d, VecOf<D> largest, VecOf<D> slope) {
   const auto infinity = hn::Set(d, std::numeric_limits<hn::TFromD<D>>::infinity());
   return hn::IfThenElse(hn::Lt(largest, infinity), slope, hn::Sub(largest, largest));
+}
+
+/// Rules that sum as they go, and need to know nothing of the window before.
+template <class Rule>
+concept OnePass = requires { requires Rule::kOnePass; };
+
+/// The power of two at or below `largest`, which makes terms of small whole powers safe, and its inverse.
+/// Scaling by it is exact, and no division.
+template <class D>
+HWY_INLINE void ScaleByPowerOfTwo(D d, VecOf<D> largest, Summary<D>& s) {
+  using T = hn::TFromD<D>;
+  const hn::RebindToUnsigned<D> bits;
+  const T infinity = std::numeric_limits<T>::infinity();  // all bits of the exponent
+  const auto exponent = hn::And(hn::BitCast(bits, largest), hn::BitCast(bits, hn::Set(d, infinity)));
+  const auto smallest = hn::Set(d, std::numeric_limits<T>::min());
+  const auto most = hn::Set(d, 1 / std::numeric_limits<T>::min());
+  s.shift = hn::Max(hn::Min(hn::BitCast(d, exponent), most), smallest);
+  s.scale = hn::Div(hn::Set(d, T{1}), s.shift);
 }
 
 /// Rules whose terms may leave the range of the type: they start from the first element, and may ask to sum
@@ -106,6 +126,7 @@ struct LpRule {
   using First = MaxReduction;
   static constexpr bool kTwoSums = false;
   static constexpr bool kPicksFirst = false;
+  static constexpr bool kOnePass = kPower == 1;
   static constexpr double kPadding = 0;
   static constexpr double kEmpty = 0;
 
@@ -115,15 +136,22 @@ struct LpRule {
   }
   template <class D>
   static HWY_INLINE void choose_shift(D d, Summary<D>& s) {
+    if constexpr (kPower == 2) return ScaleByPowerOfTwo(d, s.first, s);
     const auto one = Constant(d, 1);
     s.shift = hn::IfThenElse(hn::Gt(s.first, hn::Zero(d)), FiniteOr(d, s.first, one), one);
   }
   template <class D>
   static HWY_INLINE VecOf<D> term(D d, const Summary<D>& s, VecOf<D> v) {
+    if constexpr (kPower == 1) return hn::Abs(v);
+    if constexpr (kPower == 2) return Power<2>(d, hn::Mul(v, s.scale), s.parameter);
     return Power<kPower>(d, hn::Div(hn::Abs(v), s.shift), s.parameter);
   }
   template <class D>
   static HWY_INLINE void finish(D d, Summary<D>& s) {
+    if constexpr (kOnePass) {
+      s.y = s.sum;
+      return;
+    }
     const auto y = hn::Mul(s.shift, Root<kPower>(d, s.sum, s.parameter));
     s.y = hn::IfThenElse(IsFinite(d, s.first), y, s.first);
   }
@@ -244,6 +272,7 @@ struct SoftRule {
 };
 
 /// (mean max(x, floor)^p)^(1/p)
+template <int kPower>
 struct GemRule {
   using First = MaxReduction;
   static constexpr bool kTwoSums = false;
@@ -257,10 +286,12 @@ struct GemRule {
   }
   template <class D>
   static HWY_INLINE void choose_shift(D d, Summary<D>& s) {
+    if constexpr (kPower == 3) return ScaleByPowerOfTwo(d, s.first, s);
     s.shift = FiniteOr(d, s.first, Constant(d, 1));
   }
   template <class D>
   static HWY_INLINE VecOf<D> term(D d, const Summary<D>& s, VecOf<D> v) {
+    if constexpr (kPower == 3) return Power<3>(d, hn::Mul(key(d, s, v), s.scale), s.parameter);
     return Power<0>(d, hn::Div(key(d, s, v), s.shift), s.parameter);
   }
   template <class D>
@@ -270,13 +301,13 @@ struct GemRule {
   }
   template <class D>
   static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
-    const auto slope = hn::Div(PowerSlope<0>(d, hn::Div(key(d, s, v), s.y), s.parameter), s.count);
+    const auto slope = hn::Div(PowerSlope<kPower>(d, hn::Div(key(d, s, v), s.y), s.parameter), s.count);
     return hn::IfThenZeroElse(hn::Le(v, s.floor), slope);
   }
 };
 
 /// dy/dp of GeM: (y / p) (sum c^p log c / sum c^p - log y) with c = max(x, floor)
-struct GemParameterRule : GemRule {
+struct GemParameterRule : GemRule<0> {
   static constexpr bool kTwoSums = true;
 
   template <class D>
@@ -285,7 +316,7 @@ struct GemParameterRule : GemRule {
   }
   template <class D>
   static HWY_INLINE void finish(D d, Summary<D>& s) {
-    GemRule::finish(d, s);
+    GemRule<0>::finish(d, s);
     const auto logarithm = hn::Sub(hn::Div(s.second_sum, s.sum), hn::Log(d, hn::Div(s.y, s.shift)));
     s.y = hn::Mul(hn::Div(s.y, s.parameter), logarithm);
   }
