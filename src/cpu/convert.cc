@@ -34,6 +34,10 @@ template <class To, class From>
 HWY_INLINE To convert_one(From value) {
   if constexpr (kIsHalf<To>) {
     return To(static_cast<float>(value));
+  } else if constexpr (std::is_same_v<To, std::int64_t> && std::is_floating_point_v<From>) {
+    constexpr From kBeyond = 0x1p63;  // the highest value and 1
+    if (value >= kBeyond) return std::numeric_limits<To>::max();
+    return value < -kBeyond ? std::numeric_limits<To>::lowest() : static_cast<To>(value);
   } else if constexpr (std::is_integral_v<To> && std::is_floating_point_v<From>) {
     constexpr auto kLowest = static_cast<From>(std::numeric_limits<To>::lowest());
     constexpr auto kHighest = static_cast<From>(std::numeric_limits<To>::max());
@@ -144,6 +148,9 @@ void ConvertAny(const Tensor5& to, const ConstTensor5& from, bool reverse) {
     case DType::i32:
       return widening ? ConvertTensor<T, std::int32_t>(to, from, reverse)
                       : ConvertTensor<std::int32_t, T>(to, from, reverse);
+    case DType::i64:
+      return widening ? ConvertTensor<T, std::int64_t>(to, from, reverse)
+                      : ConvertTensor<std::int64_t, T>(to, from, reverse);
     default:
       return ConvertTensor<T, T>(to, from, reverse);
   }

@@ -1,10 +1,13 @@
 // Pooling of the dtypes that have no loops of their own: planes are widened into working memory, pooled there
 // and rounded back, once, so that f16 and bf16 accumulate in f32 and integers exactly in f64. Minima are
-// maxima of the reversed order. i64, which no floating type holds, runs the reference loops.
+// maxima of the reversed order. Planes of i64 whose elements, or sums of them, f64 does not hold run the
+// reference loops.
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -30,6 +33,7 @@ inline DType working_dtype(DType dtype, bool sums) {
     case DType::u8:
       return sums ? DType::f64 : DType::f32;
     case DType::i32:
+    case DType::i64:
       return DType::f64;
     default:
       return dtype;
@@ -116,33 +120,62 @@ void for_each_block(const Array5& size, std::int64_t channels, const MakeWork& m
                });
 }
 
+/// Whether f64 holds all elements of an i64 tensor, and the sums of those of a plane, exactly. The bound of
+/// sums also leaves room for quotients to be rounded towards zero.
+inline bool exact_in_f64(const ConstTensor5& x, bool sums) {
+  std::uint64_t magnitudes = 0;
+  for (std::int64_t c = 0; c < x.size[1]; ++c) {
+    for (std::int64_t d = 0; d < x.size[2]; ++d) {
+      for (std::int64_t h = 0; h < x.size[3]; ++h) {
+        const auto* const row =
+            static_cast<const std::int64_t*>(x.data) + c * x.stride[1] + d * x.stride[2] + h * x.stride[3];
+        for (std::int64_t w = 0; w < x.size[4]; ++w) {
+          const std::int64_t element = row[w * x.stride[4]];
+          magnitudes |= static_cast<std::uint64_t>(element ^ (element >> 63));
+        }
+      }
+    }
+  }
+  const auto positions = static_cast<std::uint64_t>(x.size[2] * x.size[3] * x.size[4]);
+  return std::bit_width(magnitudes) + (sums ? std::bit_width(positions) : 0) <= 52;
+}
+
+/// One block by way of working memory. run(loops, y, record or null, x)
+template <class Run>
+void pool_block(const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from,
+                const Tensor5& wide_to, const Tensor5& wide_from, bool reverse, const Run& run) {
+  loops.convert.convert(wide_from, from, reverse);
+  run(loops, wide_to, record, as_const(wide_from));
+  loops.convert.convert(to, as_const(wide_to), reverse);
+}
+
 /// run(loops, y, record or null, x)
 template <class Run>
 void pool_in_working_dtype(const Tensor5& y, const Tensor5* record, const ConstTensor5& x, bool sums,
                            Order order, const Run& run) {
   const bool reverse = order == Order::kReversed;
-  const bool whole = x.dtype == DType::i64;
-  const Backend& loops = whole ? reference_backend() : backend();
+  const Backend& loops = backend();
   const DType dtype = loops.any_dtype ? x.dtype : working_dtype(x.dtype, sums);
   const bool direct = dtype == x.dtype && !reverse;
-  if (direct && !whole) return run(loops, y, record, x);
+  if (direct) return run(loops, y, record, x);
+  const bool may_not_fit = x.dtype == DType::i64 && dtype != DType::i64;
   const std::int64_t together = channels_together(x);
   for_each_block(x.size, together, [&] {
-    // One element is enough where nothing is widened.
-    const Array5 none{1, 1, 1, 1, 1};
-    WorkingPlanes wide_x(dtype, direct ? none : x.size, together, together > 1);
-    WorkingPlanes wide_y(dtype, direct ? none : y.size, together, together > 1);
+    WorkingPlanes wide_x(dtype, x.size, together, together > 1);
+    WorkingPlanes wide_y(dtype, y.size, together, together > 1);
     return [&, wide_x = std::move(wide_x), wide_y = std::move(wide_y)](const PlaneBlock& block) {
       const ConstTensor5 from = channels_of(x, block);
       const Tensor5 to = channels_of(y, block);
       Tensor5 where;
       if (record != nullptr) where = channels_of(*record, block);
       const Tensor5* const part = record != nullptr ? &where : nullptr;
-      if (direct) return run(loops, to, part, from);
-      const Tensor5 working = wide_x.of(block);
-      loops.convert.convert(working, from, reverse);
-      run(loops, wide_y.of(block), part, as_const(working));
-      loops.convert.convert(to, as_const(wide_y.of(block)), reverse);
+      if (!may_not_fit || exact_in_f64(from, sums)) {
+        return pool_block(loops, to, part, from, wide_y.of(block), wide_x.of(block), reverse, run);
+      }
+      if (!reverse) return run(reference_backend(), to, part, from);
+      const WorkingPlanes whole_x(DType::i64, x.size, together, together > 1);
+      const WorkingPlanes whole_y(DType::i64, y.size, together, together > 1);
+      pool_block(reference_backend(), to, part, from, whole_y.of(block), whole_x.of(block), reverse, run);
     };
   });
 }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -184,6 +185,41 @@ TEST_P(OnEveryTarget, MaxPoolBackwardSurvivesForeignTaps) {
       const GuardedTensor grad_x(DType::f32, sizes, layout, 2, 1);
       max_pool2d_backward_into(grad_x, grad_y, taps, options);
       EXPECT_TRUE(grad_x.guards_intact());
+    }
+  }
+}
+
+TEST_P(OnEveryTarget, I64IsExactWhereDoublesAreNot) {
+  constexpr std::int64_t kLarge = std::int64_t{1} << 53;
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  // One plane of small and one of large elements.
+  const Integers elements{5, -7, 9, 8, kLarge, kLarge + 1, -kLarge - 1, kMost};
+  Tensor x(DType::i64, Dims{2, 4});
+  std::copy(elements.begin(), elements.end(), x.data<std::int64_t>());
+  EXPECT_EQ(integers_of(max_pool1d(x, {.kernel = 2})), (Integers{5, 9, kLarge + 1, kMost}));
+  EXPECT_EQ(integers_of(min_pool1d(x, {.kernel = 2})), (Integers{-7, 8, kLarge, -kLarge - 1}));
+  EXPECT_EQ(integers_of(median_pool1d(x, {.kernel = 2})), (Integers{-7, 8, kLarge, -kLarge - 1}));
+  EXPECT_EQ(integers_of(max_pool1d_with_indices(x, {.kernel = 2}).indices), (Integers{0, 2, 1, 3}));
+  EXPECT_EQ(integers_of(sum_pool1d(x, {.kernel = 2})),
+            (Integers{-2, 17, 2 * kLarge + 1, kMost - kLarge - 1}));
+  EXPECT_EQ(integers_of(avg_pool1d(x, {.kernel = 2})), (Integers{-1, 8, kLarge, (kMost - kLarge - 1) / 2}));
+  const MaxPoolOptions nothing_inside{.kernel = 2, .padding = 1, .dilation = 2};
+  Tensor one(DType::i64, Dims{1, 1});
+  *one.data<std::int64_t>() = 5;
+  EXPECT_EQ(integers_of(max_pool1d(one, nothing_inside)),
+            (Integers{std::numeric_limits<std::int64_t>::min()}));
+  EXPECT_EQ(integers_of(min_pool1d(one, nothing_inside)), (Integers{kMost}));
+}
+
+TEST_P(OnEveryTarget, I64AveragesRoundTowardsZeroUpToTheLastBit) {
+  // Quotients just below a whole number, and sums just within what f64 holds.
+  for (const std::int64_t taps : {3, 7, 127}) {
+    for (std::int64_t bits = 1; bits <= 62 - 7; ++bits) {
+      Tensor x(DType::i64, Dims{1, taps});
+      std::fill_n(x.data<std::int64_t>(), taps, (std::int64_t{1} << bits) - 1);
+      x.data<std::int64_t>()[taps - 1] -= 1;
+      EXPECT_EQ(integers_of(avg_pool1d(x, {.kernel = taps})), (Integers{(std::int64_t{1} << bits) - 2}))
+          << taps << " taps of " << bits << " bits";
     }
   }
 }
