@@ -12,7 +12,7 @@ endif()
 # Instrumented kernels take a compiler's optimiser minutes per file: less of it will do.
 if(CENOTE_SANITIZE)
   string(REPLACE "-O2" "-O1" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
-  string(REPLACE "-g" "-g1" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
+  string(REGEX REPLACE "-g( |$)" "-g1\\1" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
 endif()
 
 # With the sanitizers' instrumentation g++ 12 warns about std::function inside std::regex, which is initialised.
