@@ -1,0 +1,157 @@
+// Pooling whose gradient depends on the elements, forward. Rows of outputs take their taps from rows that
+// vectors read at unit stride; single large or uneven windows are packed and read along their elements;
+// channels-last pixels are read where they are, in vectors over the channels.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/smooth_forward.cc"
+#include "cpu/highway_targets.h"
+#include "hwy/foreach_target.h"
+// Highway wants its own header after foreach_target.h, and ours after that.
+#include "core/parallel.h"
+#include "cpu/layout.h"
+#include "cpu/scatter-inl.h"
+#include "cpu/smooth_forward.h"
+#include "cpu/smooth_passes-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+template <class Rule, class T>
+void ForwardRows(const Tensor5& y, const ConstTensor5& x, const Axes& axes, const Parameters<T>& parameters) {
+  const WideTag<T> d;
+  const Axis& w = axes[2];
+  const TapSlots slots(w);
+  const std::vector<T> counts = column_counts<T>(w);
+  const std::int64_t most = outs_per_stretch(axes, slots);
+  const Cursor::Index units{y.size[0], y.size[1], y.size[2], y.size[3], ceil_divide(w.out(), most)};
+  const std::int64_t grain = row_grain(bytes_per_output_row<T>(axes));
+  parallel_for(Cursor::total(units), grain, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    InputRows<T> rows;
+    TapRows<T> tap_rows(axes, slots, most);
+    const std::vector<T*> taps = tap_pointers(tap_rows, axes);
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      const Stretch stretch{at[4] * most, std::min(most, w.out() - at[4] * most)};
+      T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + stretch.first * y.stride[4];
+      rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
+      if (rows.count() == 0) {
+        fill_row(to, y.stride[4], stretch.count, static_cast<T>(Rule::kEmpty));
+        continue;
+      }
+      tap_rows.fill(rows, x.stride[4], w, stretch, static_cast<T>(Rule::kPadding));
+      const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], stretch.count);
+      Summary<WideTag<T>> s;
+      parameters.set_one(d, at[1], s);
+      const auto height = hn::Set(d, static_cast<T>(rows.count()));
+      for (std::int64_t m = 0; m < stretch.count; m += lanes_of<T>()) {
+        s.count = hn::Mul(height, hn::LoadU(d, counts.data() + stretch.first + m));
+        Summarise<Rule>(
+            d, rows.count() * w.kernel(),
+            [&](std::int64_t i)
+                CENOTE_VECTOR_LAMBDA { return hn::LoadU(d, taps[static_cast<std::size_t>(i)] + m); },
+            s);
+        sink.store(d, m, s.y);
+      }
+    }
+  });
+}
+
+template <class Rule, class T>
+void ForwardWindows(const Tensor5& y, const ConstTensor5& x, const Axes& axes,
+                    const Parameters<T>& parameters) {
+  const WideTag<T> d;
+  const Axis& w = axes[2];
+  const Cursor::Index units{y.size[0], y.size[1], y.size[2], y.size[3], w.out()};
+  parallel_for(Cursor::total(units), row_grain(bytes_per_window<T>(axes)),
+               [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                 InputRows<T> rows;
+                 PackedWindow<T> window;
+                 Cursor at(units, begin);
+                 for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+                   T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + at[4] * y.stride[4];
+                   if (unit == begin || at[4] == 0)
+                     rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
+                   window.pack(rows, w.taps(at[4]), w.dilation(), x.stride[4]);
+                   if (window.count() == 0) {
+                     *to = static_cast<T>(Rule::kEmpty);
+                     continue;
+                   }
+                   Summary<WideTag<T>> s;
+                   parameters.set_one(d, at[1], s);
+                   SummariseRun<Rule>(d, window.values(), window.count(), s);
+                   *to = hn::GetLane(s.y);
+                 }
+               });
+}
+
+template <class Rule, class T>
+void ForwardPixels(const Tensor5& y, const ConstTensor5& x, const Axes& axes,
+                   const Parameters<T>& parameters) {
+  const WideTag<T> d;
+  const std::int64_t blocks = ceil_divide(x.size[1], kChannelBlock);
+  const Cursor::Index units{y.size[0], y.size[2], y.size[3], y.size[4], blocks};
+  const std::int64_t grain = row_grain(bytes_per_window<T>(axes) * kChannelBlock);
+  parallel_for(Cursor::total(units), grain, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    PixelOffsets offsets;
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      if (unit == begin || at[4] == 0) offsets.collect(axes, {0, 0, at[1], at[2], at[3]}, x.stride, x.stride);
+      const std::int64_t first = at[4] * kChannelBlock;
+      T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + at[3] * y.stride[4];
+      const T* const from = plane_of<const T>(x, at[0], 0);
+      ForEachChannelVector<T>(first, std::min(x.size[1], first + kChannelBlock),
+                              [&](std::int64_t c, std::size_t part) HWY_ATTR {
+                                Summary<WideTag<T>> s;
+                                s.y = Constant(d, Rule::kEmpty);
+                                parameters.set_many(d, c, s);
+                                if (offsets.count() > 0) SummarisePixels<Rule>(offsets, from + c, part, s);
+                                if (part == 0) {
+                                  hn::StoreU(s.y, d, to + c);
+                                } else {
+                                  StorePart(d, s.y, to + c, part);
+                                }
+                              });
+    }
+  });
+}
+
+template <class Rule, class T>
+void Forward(const SmoothRule& rule, const Tensor5& y, const ConstTensor5& x, const WindowAxes* window) {
+  const Windows windows = windows_of(window, x.size, y.size);
+  const Parameters<T> parameters(rule, x);
+  if (channels_last(x, y)) return ForwardPixels<Rule, T>(y, x, windows.axes, parameters);
+  if constexpr (Slides<Rule>) {
+    if (windows.sliding && fits_tap_rows(windows.axes))
+      return ForwardRows<Rule, T>(y, x, windows.axes, parameters);
+  }
+  ForwardWindows<Rule, T>(y, x, windows.axes, parameters);
+}
+
+}  // namespace
+
+void ForwardOfAnyRule(const SmoothRule& rule, const Tensor5& y, const ConstTensor5& x,
+                      const WindowAxes* window) {
+  with_rule(rule, [&]<class Rule>() {
+    x.dtype == DType::f32 ? Forward<Rule, float>(rule, y, x, window)
+                          : Forward<Rule, double>(rule, y, x, window);
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace cenote::cpu {
+
+HWY_EXPORT(ForwardOfAnyRule);
+
+void smooth_forward(const SmoothRule& rule, const Tensor5& y, const ConstTensor5& x,
+                    const WindowAxes* window) {
+  HWY_DYNAMIC_DISPATCH(ForwardOfAnyRule)(rule, y, x, window);
+}
+
+}  // namespace cenote::cpu
+#endif
