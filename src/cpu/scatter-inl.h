@@ -59,7 +59,8 @@ struct Range {
 };
 
 /// The positions of a plane lie one after another.
-inline bool dense_planes(const Tensor5& tensor) {
+template <class Tensor>
+bool dense_planes(const Tensor& tensor) {
   const auto& size = tensor.size;
   const auto& stride = tensor.stride;
   return (size[4] == 1 || stride[4] == 1) && (size[3] == 1 || stride[3] == size[4]) &&

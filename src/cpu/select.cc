@@ -25,6 +25,8 @@ namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
+constexpr std::int64_t kChannelBlock = 32;
+
 /// What was selected, one per lane: the element and its tap, counted as `load` counts them.
 template <class D>
 struct Selected {

@@ -39,6 +39,7 @@ void SummariseStretch(const TapMatrix<T>& matrix, const T* counts, std::int64_t 
         [&](std::int64_t i)
             CENOTE_VECTOR_LAMBDA { return hn::LoadU(d, matrix.values[static_cast<std::size_t>(i)] + m); },
         summary);
+    Rule::prepare_slopes(d, summary);
     *summaries++ = summary;
   }
 }
@@ -144,12 +145,6 @@ void SlopesOfWindow(const PackedWindow<T>& window, T gradient, Summary<WideTag<T
   }
 }
 
-/// The one window of each plane is the plane.
-inline bool is_global(const Axes& axes) {
-  return std::all_of(axes.begin(), axes.end(),
-                     [](const Axis& axis) { return axis.out() == 1 && axis.taps(0).count == axis.in(); });
-}
-
 template <class Rule, class T>
 void BackwardWindows(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& x,
                      const Axes& axes, const Parameters<T>& parameters) {
@@ -158,6 +153,7 @@ void BackwardWindows(const Tensor5& grad_x, const ConstTensor5& grad_y, const Co
   const Cursor::Index outputs{1, 1, grad_y.size[2], grad_y.size[3], w.out()};
   const Cursor::Index units{1, 1, 1, grad_x.size[0], grad_x.size[1]};
   const std::int64_t grain = row_grain(bytes_per_window<T>(axes) * Cursor::total(outputs));
+  const bool whole_planes = is_global(axes) && dense_planes(x);
   const bool in_place = is_global(axes) && dense_planes(grad_x);
   parallel_for(Cursor::total(units), grain, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     InputRows<T> rows;
@@ -168,13 +164,18 @@ void BackwardWindows(const Tensor5& grad_x, const ConstTensor5& grad_y, const Co
       if (!in_place) zero_plane<T>(grad_x, plane[3], plane[4]);
       Cursor at(outputs, 0);
       for (std::int64_t left = Cursor::total(outputs); left > 0; --left, at.next()) {
-        if (at[4] == 0) rows.collect(x, plane_of<const T>(x, plane[3], plane[4]), axes, at[2], at[3]);
         const Taps columns = w.taps(at[4]);
-        window.pack(rows, columns, w.dilation(), x.stride[4]);
+        if (whole_planes && in_place) {
+          window.take_plane(x, plane[3], plane[4]);
+        } else {
+          if (at[4] == 0) rows.collect(x, plane_of<const T>(x, plane[3], plane[4]), axes, at[2], at[3]);
+          window.pack(rows, columns, w.dilation(), x.stride[4]);
+        }
         if (window.count() == 0) continue;
         Summary<WideTag<T>> s;
         parameters.set_one(d, plane[4], s);
         SummariseRun<Rule>(d, window.values(), window.count(), s);
+        Rule::prepare_slopes(d, s);
         const T gradient =
             row_of<const T>(grad_y, plane[3], plane[4], at[2], at[3])[at[4] * grad_y.stride[4]];
         T* const to_slopes = in_place ? plane_of<T>(grad_x, plane[3], plane[4])
@@ -194,58 +195,162 @@ void BackwardWindows(const Tensor5& grad_x, const ConstTensor5& grad_y, const Co
   });
 }
 
-/// Adds the gradients of one window to a vector of channels.
+/// Rules whose slopes need the terms of the sum.
+template <class Rule>
+concept UsesTerms = requires { &Rule::template slope_of_term<WideTag<float>>; };
+
+/// The gradients of the pixels of windows, vector by vector of channels.
 template <class Rule, class T>
-HWY_INLINE void AddPixelGradients(const PixelOffsets& offsets, const T* from, T* to,
-                                  VecOf<WideTag<T>> incoming, std::size_t part, Summary<WideTag<T>>& s) {
-  const WideTag<T> d;
-  for (std::int64_t i = 0; i < offsets.count(); ++i) {
-    const auto pixel = static_cast<std::size_t>(i);
-    const auto v = LoadLanes<true>(d, from + offsets.x[pixel], 1, part);
-    const auto grad = hn::Mul(incoming, SlopeInOrder<Rule>(d, s, v));
-    T* const target = to + offsets.grad_x[pixel];
-    const auto sum = hn::Add(LoadLanes<true>(d, target, 1, part), grad);
+class PixelGradients {
+  using D = WideTag<T>;
+  using V = VecOf<D>;
+
+ public:
+  /// `adds`: windows overlap; else each gradient is stored.
+  PixelGradients(const Parameters<T>& parameters, std::int64_t channels, bool adds)
+      : parameters_(parameters), adds_(adds) {
+    summaries_.resize(static_cast<std::size_t>(ceil_divide(channels, lanes_of<T>())));
+    if constexpr (UsesTerms<Rule>) terms_.resize(static_cast<std::size_t>(kSumBlock * lanes_of<T>()));
+  }
+
+  void run(const PixelWindow<T>& window, const T* incoming, T* to) const {
+    if (window.offsets.count() <= kSumBlock) return run_few(window, incoming, to);
+    const D d;
+    SummariseManyPixels<Rule>(window, parameters_, summaries_.get());
+    Summary<D>* s = summaries_.get();
+    ForEachChannelVector<T>(window.first, window.last,
+                            [&](std::int64_t, std::size_t) HWY_ATTR { Rule::prepare_slopes(d, *s++); });
+    ForEachBlock(window.offsets.count(), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+      Summary<D>* of_channels = summaries_.get();
+      ForEachChannelVector<T>(window.first, window.last, [&](std::int64_t c, std::size_t part) HWY_ATTR {
+        const V gradient = LoadLanes<true>(d, incoming + c, 1, part);
+        for (std::int64_t i = begin; i < end; ++i) {
+          put(window, i, to + c, part,
+              hn::Mul(gradient, SlopeInOrder<Rule>(d, *of_channels, window.load(i, c, part))));
+        }
+        ++of_channels;
+      });
+    });
+  }
+
+ private:
+  /// Up to kSumBlock taps.
+  void run_few(const PixelWindow<T>& window, const T* incoming, T* to) const {
+    const D d;
+    const std::int64_t taps = window.offsets.count();
+    ForEachChannelVector<T>(window.first, window.last, [&](std::int64_t c, std::size_t part) HWY_ATTR {
+      const auto load = [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return window.load(i, c, part); };
+      const V gradient = LoadLanes<true>(d, incoming + c, 1, part);
+      Summary<D> s;
+      parameters_.set_many(d, c, s);
+      s.count = hn::Set(d, static_cast<T>(taps));
+      if constexpr (UsesTerms<Rule>) {
+        T* const terms = terms_.get();
+        Summarise<Rule>(d, taps, load, s, [&](std::int64_t i, V term) CENOTE_VECTOR_LAMBDA {
+          hn::Store(term, d, terms + i * lanes_of<T>());
+        });
+        Rule::prepare_slopes(d, s);
+        for (std::int64_t i = 0; i < taps; ++i) {
+          const V term = hn::Load(d, terms + i * lanes_of<T>());
+          put(window, i, to + c, part, hn::Mul(gradient, Rule::slope_of_term(d, s, load(i), term)));
+        }
+      } else {
+        Summarise<Rule>(d, taps, load, s);
+        Rule::prepare_slopes(d, s);
+        for (std::int64_t i = 0; i < taps; ++i) {
+          put(window, i, to + c, part, hn::Mul(gradient, SlopeInOrder<Rule>(d, s, load(i))));
+        }
+      }
+    });
+  }
+
+  HWY_INLINE void put(const PixelWindow<T>& window, std::int64_t i, T* to, std::size_t part,
+                      V gradient) const {
+    const D d;
+    T* const target = to + window.offsets.grad_x[static_cast<std::size_t>(i)];
+    if (adds_) gradient = hn::Add(LoadLanes<true>(d, target, 1, part), gradient);
     if (part == 0) {
-      hn::StoreU(sum, d, target);
+      hn::StoreU(gradient, d, target);
     } else {
-      StorePart(d, sum, target, part);
+      StorePart(d, gradient, target, part);
     }
+  }
+
+  const Parameters<T>& parameters_;
+  bool adds_;
+  Scratch<Summary<D>> summaries_;  // aligned for vectors
+  Scratch<T> terms_;
+};
+
+/// Whether no two windows share an element.
+inline bool disjoint(const Windows& windows) {
+  return windows.sliding && std::all_of(windows.axes.begin(), windows.axes.end(), [](const Axis& axis) {
+           return axis.out() == 1 || axis.stride() >= axis.dilated_kernel();
+         });
+}
+
+/// Whether every element is in a window.
+inline bool covers(const Windows& windows) {
+  return windows.sliding && std::all_of(windows.axes.begin(), windows.axes.end(), [](const Axis& axis) {
+           return axis.dilation() == 1 && axis.stride() <= axis.kernel() && axis.padding() >= 0 &&
+                  axis.start(axis.out() - 1) + axis.kernel() >= axis.in();
+         });
+}
+
+/// Zeroes channels first .. last - 1 of all pixels of batch element n.
+template <class T>
+void zero_pixels(const Tensor5& grad_x, std::int64_t n, std::int64_t first, std::int64_t last) {
+  const Cursor::Index pixels{1, 1, grad_x.size[2], grad_x.size[3], grad_x.size[4]};
+  Cursor pixel(pixels, 0);
+  for (std::int64_t left = Cursor::total(pixels); left > 0; --left, pixel.next()) {
+    T* const row = row_of<T>(grad_x, n, 0, pixel[2], pixel[3]) + pixel[4] * grad_x.stride[4];
+    std::fill(row + first, row + last, T{0});
   }
 }
 
 template <class Rule, class T>
 void BackwardPixels(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& x,
-                    const Axes& axes, const Parameters<T>& parameters) {
-  const WideTag<T> d;
-  const std::int64_t blocks = ceil_divide(x.size[1], kChannelBlock);
-  const Cursor::Index outputs{1, 1, grad_y.size[2], grad_y.size[3], grad_y.size[4]};
+                    const Windows& windows, const Parameters<T>& parameters) {
+  const Axes& axes = windows.axes;
+  const bool apart = disjoint(windows) && covers(windows);
+  const Array5& out = grad_y.size;
+  const std::int64_t channels = channel_block(apart ? out[0] * out[2] * out[3] * out[4] : 8 * out[0]);
+  const std::int64_t blocks = ceil_divide(x.size[1], channels);
+  const auto run = [&](const PixelGradients<Rule, T>& gradients, PixelOffsets& offsets, std::int64_t n,
+                       std::int64_t block, const Array5& position) {
+    if (offsets.count() == 0) return;
+    const std::int64_t first = block * channels;
+    gradients.run({offsets, plane_of<const T>(x, n, 0), first, std::min(x.size[1], first + channels)},
+                  row_of<const T>(grad_y, n, 0, position[2], position[3]) + position[4] * grad_y.stride[4],
+                  plane_of<T>(grad_x, n, 0));
+  };
+  if (apart) {
+    const Cursor::Index units{out[0], out[2], out[3], out[4], blocks};
+    const std::int64_t grain = row_grain(bytes_per_window<T>(axes) * std::min(channels, x.size[1]));
+    return parallel_for(Cursor::total(units), grain, [&](std::int64_t begin, std::int64_t end) {
+      const PixelGradients<Rule, T> gradients(parameters, channels, false);
+      PixelOffsets offsets;
+      Cursor at(units, begin);
+      for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+        const Array5 position{0, 0, at[1], at[2], at[3]};
+        if (unit == begin || at[4] == 0) offsets.collect(axes, position, x.stride, grad_x.stride);
+        run(gradients, offsets, at[0], at[4], position);
+      }
+    });
+  }
+  const Cursor::Index outputs{1, 1, out[2], out[3], out[4]};
   const Cursor::Index units{1, 1, 1, x.size[0], blocks};
-  parallel_for(Cursor::total(units), 1, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+  parallel_for(Cursor::total(units), 1, [&](std::int64_t begin, std::int64_t end) {
+    const PixelGradients<Rule, T> gradients(parameters, channels, true);
     PixelOffsets offsets;
     Cursor block(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, block.next()) {
-      const std::int64_t n = block[3];
-      const std::int64_t first = block[4] * kChannelBlock;
-      const std::int64_t last = std::min(x.size[1], first + kChannelBlock);
-      const Cursor::Index pixels{1, 1, x.size[2], x.size[3], x.size[4]};
-      Cursor pixel(pixels, 0);
-      for (std::int64_t left = Cursor::total(pixels); left > 0; --left, pixel.next()) {
-        T* const row = row_of<T>(grad_x, n, 0, pixel[2], pixel[3]) + pixel[4] * grad_x.stride[4];
-        std::fill(row + first, row + last, T{0});
-      }
+      zero_pixels<T>(grad_x, block[3], block[4] * channels, std::min(x.size[1], (block[4] + 1) * channels));
       Cursor at(outputs, 0);
       for (std::int64_t left = Cursor::total(outputs); left > 0; --left, at.next()) {
-        offsets.collect(axes, {0, 0, at[2], at[3], at[4]}, x.stride, grad_x.stride);
-        if (offsets.count() == 0) continue;
-        const T* const gradients = row_of<const T>(grad_y, n, 0, at[2], at[3]) + at[4] * grad_y.stride[4];
-        ForEachChannelVector<T>(first, last, [&](std::int64_t c, std::size_t part) HWY_ATTR {
-          Summary<WideTag<T>> s;
-          parameters.set_many(d, c, s);
-          const T* const from = plane_of<const T>(x, n, 0) + c;
-          SummarisePixels<Rule>(offsets, from, part, s);
-          AddPixelGradients<Rule>(offsets, from, plane_of<T>(grad_x, n, 0) + c,
-                                  LoadLanes<true>(d, gradients + c, 1, part), part, s);
-        });
+        const Array5 position{0, 0, at[2], at[3], at[4]};
+        offsets.collect(axes, position, x.stride, grad_x.stride);
+        run(gradients, offsets, block[3], block[4], position);
       }
     }
   });
@@ -257,7 +362,7 @@ void Backward(const SmoothRule& rule, const Tensor5& grad_x, const ConstTensor5&
   const Windows windows = windows_of(window, x.size, grad_y.size);
   const Parameters<T> parameters(rule, x);
   if (channels_last(x, grad_y) && channels_last(grad_x, grad_y))
-    return BackwardPixels<Rule, T>(grad_x, grad_y, x, windows.axes, parameters);
+    return BackwardPixels<Rule, T>(grad_x, grad_y, x, windows, parameters);
   if constexpr (Slides<Rule>) {
     if (windows.sliding && fits_tap_rows(windows.axes))
       return BackwardRows<Rule, T>(grad_x, grad_y, x, windows.axes, parameters);

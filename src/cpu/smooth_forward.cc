@@ -64,6 +64,7 @@ void ForwardWindows(const Tensor5& y, const ConstTensor5& x, const Axes& axes,
   const WideTag<T> d;
   const Axis& w = axes[2];
   const Cursor::Index units{y.size[0], y.size[1], y.size[2], y.size[3], w.out()};
+  const bool whole_planes = is_global(axes) && dense_planes(x);
   parallel_for(Cursor::total(units), row_grain(bytes_per_window<T>(axes)),
                [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
                  InputRows<T> rows;
@@ -71,9 +72,13 @@ void ForwardWindows(const Tensor5& y, const ConstTensor5& x, const Axes& axes,
                  Cursor at(units, begin);
                  for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
                    T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + at[4] * y.stride[4];
-                   if (unit == begin || at[4] == 0)
-                     rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
-                   window.pack(rows, w.taps(at[4]), w.dilation(), x.stride[4]);
+                   if (whole_planes) {
+                     window.take_plane(x, at[0], at[1]);
+                   } else {
+                     if (unit == begin || at[4] == 0)
+                       rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
+                     window.pack(rows, w.taps(at[4]), w.dilation(), x.stride[4]);
+                   }
                    if (window.count() == 0) {
                      *to = static_cast<T>(Rule::kEmpty);
                      continue;
@@ -90,29 +95,43 @@ template <class Rule, class T>
 void ForwardPixels(const Tensor5& y, const ConstTensor5& x, const Axes& axes,
                    const Parameters<T>& parameters) {
   const WideTag<T> d;
-  const std::int64_t blocks = ceil_divide(x.size[1], kChannelBlock);
-  const Cursor::Index units{y.size[0], y.size[2], y.size[3], y.size[4], blocks};
-  const std::int64_t grain = row_grain(bytes_per_window<T>(axes) * kChannelBlock);
+  const std::int64_t channels = channel_block(y.size[0] * y.size[2] * y.size[3] * y.size[4]);
+  const Cursor::Index units{y.size[0], y.size[2], y.size[3], y.size[4], ceil_divide(x.size[1], channels)};
+  const std::int64_t grain = row_grain(bytes_per_window<T>(axes) * std::min(channels, x.size[1]));
   parallel_for(Cursor::total(units), grain, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     PixelOffsets offsets;
+    Scratch<Summary<WideTag<T>>> scratch;  // aligned for vectors
+    Summary<WideTag<T>>* const summaries =
+        scratch.resize(static_cast<std::size_t>(ceil_divide(channels, lanes_of<T>())));
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       if (unit == begin || at[4] == 0) offsets.collect(axes, {0, 0, at[1], at[2], at[3]}, x.stride, x.stride);
-      const std::int64_t first = at[4] * kChannelBlock;
+      const std::int64_t first = at[4] * channels;
       T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + at[3] * y.stride[4];
-      const T* const from = plane_of<const T>(x, at[0], 0);
-      ForEachChannelVector<T>(first, std::min(x.size[1], first + kChannelBlock),
-                              [&](std::int64_t c, std::size_t part) HWY_ATTR {
-                                Summary<WideTag<T>> s;
-                                s.y = Constant(d, Rule::kEmpty);
-                                parameters.set_many(d, c, s);
-                                if (offsets.count() > 0) SummarisePixels<Rule>(offsets, from + c, part, s);
-                                if (part == 0) {
-                                  hn::StoreU(s.y, d, to + c);
-                                } else {
-                                  StorePart(d, s.y, to + c, part);
-                                }
-                              });
+      const PixelWindow<T> window{offsets, plane_of<const T>(x, at[0], 0), first,
+                                  std::min(x.size[1], first + channels)};
+      const bool many = offsets.count() > kSumBlock;
+      if (many) SummariseManyPixels<Rule>(window, parameters, summaries);
+      const Summary<WideTag<T>>* next = summaries;
+      ForEachChannelVector<T>(window.first, window.last, [&](std::int64_t c, std::size_t part) HWY_ATTR {
+        auto result = Constant(d, Rule::kEmpty);
+        if (many) {
+          result = (next++)->y;
+        } else if (offsets.count() > 0) {
+          Summary<WideTag<T>> s;
+          parameters.set_many(d, c, s);
+          s.count = hn::Set(d, static_cast<T>(offsets.count()));
+          Summarise<Rule>(
+              d, offsets.count(),
+              [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return window.load(i, c, part); }, s);
+          result = s.y;
+        }
+        if (part == 0) {
+          hn::StoreU(result, d, to + c);
+        } else {
+          StorePart(d, result, to + c, part);
+        }
+      });
     }
   });
 }

@@ -42,13 +42,13 @@ class Parameters {
   HWY_INLINE void set_one(D d, std::int64_t c, Summary<D>& s) const {
     s.parameter = hn::Set(d, values_[static_cast<std::size_t>(c)]);
     s.floor = hn::Set(d, floor_);
-    s.scale = Constant(d, 1);
+    s.scale = s.inverse = Constant(d, 1);
   }
   template <class D>
   HWY_INLINE void set_many(D d, std::int64_t c, Summary<D>& s) const {
     s.parameter = hn::LoadU(d, values_.data() + c);
     s.floor = hn::Set(d, floor_);
-    s.scale = Constant(d, 1);
+    s.scale = s.inverse = Constant(d, 1);
   }
 
  private:
@@ -56,42 +56,113 @@ class Parameters {
   std::vector<T> values_;
 };
 
-/// The second pass over load(0) .. load(taps - 1).
+/// What the keys of no element reduce to.
+template <class Rule, class D>
+HWY_INLINE VecOf<D> FirstOfNone(D d) {
+  return hn::Set(d, Rule::First::template identity<hn::TFromD<D>>());
+}
+
+/// The keys of load(begin) .. load(end - 1), one block, joined to those of the blocks before.
 template <class Rule, class D, class Load>
-HWY_INLINE void SumTerms(D d, std::int64_t taps, const Load& load, Summary<D>& s) {
-  s.sum = hn::Zero(d);
-  s.second_sum = hn::Zero(d);
-  for (std::int64_t begin = 0; begin < taps; begin += kSumBlock) {
-    const std::int64_t end = std::min(taps, begin + kSumBlock);
-    auto sum = hn::Zero(d);
-    auto second = hn::Zero(d);
-    for (std::int64_t i = begin; i < end; ++i) {
-      const auto v = load(i);
-      const auto term = Rule::term(d, s, v);
-      sum = hn::Add(sum, term);
-      if constexpr (Rule::kTwoSums) second = hn::Add(second, Rule::second_term(d, s, v, term));
-    }
-    s.sum = hn::Add(s.sum, sum);
+HWY_INLINE void ReduceKeys(D d, std::int64_t begin, std::int64_t end, const Load& load, Summary<D>& s) {
+  using First = typename Rule::First;
+  auto block = Rule::key(d, s, load(begin));
+  for (std::int64_t i = begin + 1; i < end; ++i) block = First::combine(d, block, Rule::key(d, s, load(i)));
+  s.first = First::combine(d, s.first, block);
+}
+
+/// The terms of one block, added to those of the blocks before; keep(i, term) may note them.
+template <class Rule, class D, class Load, class Keep>
+HWY_INLINE void AddTerms(D d, std::int64_t begin, std::int64_t end, const Load& load, const Keep& keep,
+                         Summary<D>& s) {
+  auto sum = hn::Zero(d);
+  auto second = hn::Zero(d);
+  for (std::int64_t i = begin; i < end; ++i) {
+    const auto v = load(i);
+    const auto term = Rule::term(d, s, v);
+    keep(i, term);
+    sum = hn::Add(sum, term);
+    if constexpr (Rule::kTwoSums) second = hn::Add(second, Rule::second_term(d, s, v, term));
+    if constexpr (TriesUnscaled<Rule>) second = hn::Or(second, Rule::key(d, s, v));
+  }
+  s.sum = hn::Add(s.sum, sum);
+  if constexpr (TriesUnscaled<Rule>) {
+    s.second_sum = hn::Or(s.second_sum, second);
+  } else {
     s.second_sum = hn::Add(s.second_sum, second);
   }
 }
 
+struct KeepNothing {
+  template <class V>
+  HWY_INLINE void operator()(std::int64_t, V) const {}
+};
+
+/// body(begin, end) for each block of taps.
+template <class Body>
+HWY_INLINE void ForEachBlock(std::int64_t taps, const Body& body) {
+  for (std::int64_t begin = 0; begin < taps; begin += kSumBlock) {
+    body(begin, std::min(taps, begin + kSumBlock));
+  }
+}
+
+template <class D>
+HWY_INLINE void ClearSums(D d, Summary<D>& s) {
+  s.sum = s.second_sum = hn::Zero(d);
+}
+
+/// For sums without a shift.
+template <class D>
+HWY_INLINE void BeginUnscaled(D d, Summary<D>& s) {
+  s.first = hn::Zero(d);
+  s.shift = s.scale = Constant(d, 1);
+  ClearSums(d, s);
+}
+
+/// The second pass over load(0) .. load(taps - 1).
+template <class Rule, class D, class Load, class Keep>
+HWY_INLINE void SumTerms(D d, std::int64_t taps, const Load& load, const Keep& keep, Summary<D>& s) {
+  ClearSums(d, s);
+  ForEachBlock(taps, [&](std::int64_t begin, std::int64_t end)
+                         CENOTE_VECTOR_LAMBDA { AddTerms<Rule>(d, begin, end, load, keep, s); });
+}
+
 /// Both passes over load(0) .. load(taps - 1), taps > 0; parameter, floor and count are set.
-template <class Rule, class D, class Load>
-HWY_INLINE void Summarise(D d, std::int64_t taps, const Load& load, Summary<D>& s) {
+template <class Rule, class D, class Load, class Keep>
+HWY_INLINE void SummariseInTwoPasses(D d, std::int64_t taps, const Load& load, const Keep& keep,
+                                     Summary<D>& s) {
   if constexpr (Rescales<Rule>) Rule::begin(d, load(0), s);
   if constexpr (!OnePass<Rule>) {
-    s.first = ReduceBlocked<typename Rule::First>(
-        d, taps, [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return Rule::key(d, s, load(i)); });
+    s.first = FirstOfNone<Rule>(d);
+    ForEachBlock(taps, [&](std::int64_t begin, std::int64_t end)
+                           CENOTE_VECTOR_LAMBDA { ReduceKeys<Rule>(d, begin, end, load, s); });
     Rule::choose_shift(d, s);
   } else {
     s.first = s.shift = hn::Zero(d);
   }
-  SumTerms<Rule>(d, taps, load, s);
+  SumTerms<Rule>(d, taps, load, keep, s);
   if constexpr (Rescales<Rule>) {
-    if (Rule::choose_scale(d, s)) SumTerms<Rule>(d, taps, load, s);
+    if (Rule::choose_scale(d, s)) SumTerms<Rule>(d, taps, load, keep, s);
   }
   Rule::finish(d, s);
+}
+
+/// Whether the sums without a shift may stay.
+template <class Rule, class D>
+HWY_INLINE bool FinishUnscaled(D d, Summary<D>& s) {
+  if (!SumIsSafe(d, s.sum, s.second_sum)) return false;
+  Rule::finish(d, s);
+  return true;
+}
+
+template <class Rule, class D, class Load, class Keep = KeepNothing>
+HWY_INLINE void Summarise(D d, std::int64_t taps, const Load& load, Summary<D>& s, const Keep& keep = {}) {
+  if constexpr (TriesUnscaled<Rule>) {
+    BeginUnscaled(d, s);
+    SumTerms<Rule>(d, taps, load, keep, s);
+    if (FinishUnscaled<Rule>(d, s)) return;
+  }
+  SummariseInTwoPasses<Rule>(d, taps, load, keep, s);
 }
 
 /// Reduces load(v of neighbours, lanes that are real) over a run; sums join in double, block by block.
@@ -124,7 +195,17 @@ HWY_INLINE double ReduceAlong(D d, const T* from, std::int64_t count, const Load
 /// As Summarise, over neighbours; all lanes alike.
 template <class Rule, class D, class T>
 HWY_INLINE void SummariseRun(D d, const T* from, std::int64_t count, Summary<D>& s) {
+  const auto sum_terms = [&]() HWY_ATTR {
+    s.sum = Constant(d, ReduceAlong<SumReduction>(d, from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
+                       return Rule::term(d, s, v);
+                     }));
+  };
   s.count = hn::Set(d, static_cast<T>(count));
+  if constexpr (TriesUnscaled<Rule>) {
+    BeginUnscaled(d, s);
+    sum_terms();
+    if (SumIsSafe(d, s.sum, Constant(d, 1))) return Rule::finish(d, s);
+  }
   if constexpr (Rescales<Rule>) Rule::begin(d, hn::Set(d, from[0]), s);
   if constexpr (!OnePass<Rule>) {
     s.first =
@@ -134,11 +215,6 @@ HWY_INLINE void SummariseRun(D d, const T* from, std::int64_t count, Summary<D>&
   } else {
     s.first = s.shift = hn::Zero(d);
   }
-  const auto sum_terms = [&]() HWY_ATTR {
-    s.sum = Constant(d, ReduceAlong<SumReduction>(d, from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
-                       return Rule::term(d, s, v);
-                     }));
-  };
   sum_terms();
   if constexpr (Rescales<Rule>) {
     if (Rule::choose_scale(d, s)) sum_terms();
@@ -153,19 +229,81 @@ HWY_INLINE void SummariseRun(D d, const T* from, std::int64_t count, Summary<D>&
   Rule::finish(d, s);
 }
 
-/// Summarises a vector of channels of one window.
+/// Channels first .. last - 1 of one window of pixels.
+template <class T>
+struct PixelWindow {
+  const PixelOffsets& offsets;
+  const T* from;
+  std::int64_t first;
+  std::int64_t last;
+
+  /// Pixels that are read soon: the hardware does not see through jumps from pixel to pixel.
+  void prefetch(std::int64_t begin, std::int64_t end) const {
+    constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+    for (std::int64_t i = begin; i < end; ++i) {
+      const T* const pixel = from + offsets.x[static_cast<std::size_t>(i)];
+      for (std::int64_t c = first; c < last; c += kLine) hwy::Prefetch(pixel + c);
+    }
+  }
+
+  /// Tap i of the channels from c on.
+  HWY_INLINE VecOf<WideTag<T>> load(std::int64_t i, std::int64_t c, std::size_t part) const {
+    return LoadLanes<true>(WideTag<T>(), from + c + offsets.x[static_cast<std::size_t>(i)], 1, part);
+  }
+};
+
+/// One summary per vector of channels of a window of many taps. All channels of a block of pixels come before
+/// the next block, as memory has them.
 template <class Rule, class T>
-HWY_INLINE void SummarisePixels(const PixelOffsets& offsets, const T* from, std::size_t part,
-                                Summary<WideTag<T>>& s) {
+void SummariseManyPixels(const PixelWindow<T>& window, const Parameters<T>& parameters,
+                         Summary<WideTag<T>>* summaries) {
   const WideTag<T> d;
-  s.count = hn::Set(d, static_cast<T>(offsets.count()));
-  Summarise<Rule>(
-      d, offsets.count(),
-      [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
-        return LoadLanes<true>(d, from + offsets.x[static_cast<std::size_t>(i)], 1, part);
-      },
-      s);
+  const std::int64_t taps = window.offsets.count();
+  const auto each_vector = [&](const auto& body) HWY_ATTR {
+    Summary<WideTag<T>>* s = summaries;
+    ForEachChannelVector<T>(window.first, window.last, [&](std::int64_t c, std::size_t part) HWY_ATTR {
+      body([&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return window.load(i, c, part); }, c, *s++);
+    });
+  };
+  const auto each_block = [&](const auto& body) HWY_ATTR {
+    ForEachBlock(taps, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+      window.prefetch(end, std::min(taps, end + kSumBlock));
+      each_vector([&](const auto& load, std::int64_t, Summary<WideTag<T>>& s)
+                      HWY_ATTR { body(begin, end, load, s); });
+    });
+  };
+  const auto add_terms = [&](std::int64_t begin, std::int64_t end, const auto& load, Summary<WideTag<T>>& s)
+                             HWY_ATTR { AddTerms<Rule>(d, begin, end, load, KeepNothing(), s); };
+  each_vector([&](const auto& load, std::int64_t c, Summary<WideTag<T>>& s) HWY_ATTR {
+    parameters.set_many(d, c, s);
+    s.count = hn::Set(d, static_cast<T>(taps));
+    s.first = FirstOfNone<Rule>(d);
+    s.shift = hn::Zero(d);
+    if constexpr (TriesUnscaled<Rule>) BeginUnscaled(d, s);
+    if constexpr (Rescales<Rule>) Rule::begin(d, load(0), s);
+    ClearSums(d, s);
+  });
+  if constexpr (!TriesUnscaled<Rule> && !OnePass<Rule>) {
+    each_block([&](std::int64_t begin, std::int64_t end, const auto& load, Summary<WideTag<T>>& s)
+                   HWY_ATTR { ReduceKeys<Rule>(d, begin, end, load, s); });
+    each_vector([&](const auto&, std::int64_t, Summary<WideTag<T>>& s)
+                    HWY_ATTR { Rule::choose_shift(d, s); });
+  }
+  each_block(add_terms);
+  each_vector([&](const auto& load, std::int64_t, Summary<WideTag<T>>& s) HWY_ATTR {
+    if constexpr (TriesUnscaled<Rule>) {
+      if (!FinishUnscaled<Rule>(d, s)) SummariseInTwoPasses<Rule>(d, taps, load, KeepNothing(), s);
+    } else {
+      if constexpr (Rescales<Rule>) {
+        if (Rule::choose_scale(d, s)) SumTerms<Rule>(d, taps, load, KeepNothing(), s);
+      }
+      Rule::finish(d, s);
+    }
+  });
 }
+
+/// Channels that one thread takes at a time: many, as they lie side by side, unless there are few windows.
+inline std::int64_t channel_block(std::int64_t windows) { return windows >= 64 ? 512 : 32; }
 
 /// Rules that only whole planes have take no padding.
 template <class Rule>

@@ -1,7 +1,7 @@
 // The kinds of pooling whose gradient depends on the elements, as formulas over vectors. A rule takes two
 // passes over a window: `key` reduced by `First` gives a shift, with which `term` is summed, so that nothing
-// overflows. `finish` makes y of both; `slope` is dy/dx of one element, to which rules that pick the first
-// largest key add `picked_slope` there.
+// overflows. `finish` makes y of both. Backward, `prepare_slopes` follows; `slope` is dy/dx of one element,
+// to which rules that pick the first largest key add `picked_slope` there.
 #if defined(CENOTE_CPU_SMOOTH_RULES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_SMOOTH_RULES_INL_H_
 #undef CENOTE_CPU_SMOOTH_RULES_INL_H_
@@ -41,8 +41,9 @@ struct Summary {
   VecOf<D> shift;
   VecOf<D> scale;  // of rules that rescale, or the inverse of shift
   VecOf<D> sum;
-  VecOf<D> second_sum;  // where the rule has one
+  VecOf<D> second_sum;  // where the rule has one; of rules that try unscaled, the bits of all keys
   VecOf<D> y;
+  VecOf<D> inverse;  // of what slopes divide by
 };
 
 template <class D>
@@ -74,6 +75,16 @@ HWY_INLINE VecOf<D> Root(D d, VecOf<D> q, VecOf<D> p) {
   return Power<0>(d, q, hn::Div(Constant(d, 1), p));
 }
 
+/// One step of Newton's from a cube root of q >= 0: a power by logarithm is off the more, the further q is
+/// from 1.
+template <class D>
+HWY_INLINE VecOf<D> NearerCubeRoot(D d, VecOf<D> root, VecOf<D> q) {
+  const auto ratio = hn::Mul(hn::Mul(root, root), hn::Div(root, q));
+  const auto nearer =
+      hn::NegMulAdd(hn::Mul(root, Constant(d, 1.0 / 3)), hn::Sub(ratio, Constant(d, 1)), root);
+  return hn::IfThenElse(hn::Gt(q, hn::Zero(d)), nearer, root);
+}
+
 /// q^(p - 1), 1 of any q where p is 1
 template <int kPower, class D>
 HWY_INLINE VecOf<D> PowerSlope(D d, VecOf<D> q, VecOf<D> p) {
@@ -95,18 +106,45 @@ HWY_INLINE VecOf<D> IfBelowInfinity(D d, VecOf<D> largest, VecOf<D> slope) {
 template <class Rule>
 concept OnePass = requires { requires Rule::kOnePass; };
 
-/// The power of two at or below `largest`, which makes terms of small whole powers safe, and its inverse.
-/// Scaling by it is exact, and no division.
+/// The power of two at or below v >= 0, within the range whose inverses are normal numbers.
 template <class D>
-HWY_INLINE void ScaleByPowerOfTwo(D d, VecOf<D> largest, Summary<D>& s) {
+HWY_INLINE VecOf<D> PowerOfTwoBelow(D d, VecOf<D> v) {
   using T = hn::TFromD<D>;
   const hn::RebindToUnsigned<D> bits;
   const T infinity = std::numeric_limits<T>::infinity();  // all bits of the exponent
-  const auto exponent = hn::And(hn::BitCast(bits, largest), hn::BitCast(bits, hn::Set(d, infinity)));
+  const auto exponent = hn::And(hn::BitCast(bits, v), hn::BitCast(bits, hn::Set(d, infinity)));
   const auto smallest = hn::Set(d, std::numeric_limits<T>::min());
   const auto most = hn::Set(d, 1 / std::numeric_limits<T>::min());
-  s.shift = hn::Max(hn::Min(hn::BitCast(d, exponent), most), smallest);
-  s.scale = hn::Div(hn::Set(d, T{1}), s.shift);
+  return hn::Max(hn::Min(hn::BitCast(d, exponent), most), smallest);
+}
+
+/// Makes terms of small whole powers safe: scaling by a power of two is exact, and no division.
+template <class D>
+HWY_INLINE void ScaleByPowerOfTwo(D d, VecOf<D> largest, Summary<D>& s) {
+  s.shift = PowerOfTwoBelow(d, largest);
+  s.scale = hn::Div(Constant(d, 1), s.shift);
+}
+
+/// Slopes divide by `divisor` >= 0 as (v * scale) * inverse, which leaves the range of the type nowhere that
+/// v / divisor does not.
+template <class D>
+HWY_INLINE void DivideSlopesBy(D d, VecOf<D> divisor, Summary<D>& s) {
+  s.scale = hn::Div(Constant(d, 1), PowerOfTwoBelow(d, divisor));
+  s.inverse = hn::Div(Constant(d, 1), hn::Mul(divisor, s.scale));
+}
+
+/// Rules that first sum their terms without a shift, which is right unless SumIsSafe denies it.
+template <class Rule>
+concept TriesUnscaled = requires { requires Rule::kTriesUnscaled; };
+
+/// Whether sums of small whole powers, none negative, have lost nothing in any lane: they are finite and not
+/// tiny, or of nothing but zeros. `keys` are the bits of all keys.
+template <class D>
+HWY_INLINE bool SumIsSafe(D d, VecOf<D> sum, VecOf<D> keys) {
+  constexpr bool kDouble = sizeof(hn::TFromD<D>) == sizeof(double);
+  const auto tiny = hn::Lt(sum, Constant(d, kDouble ? 0x1p-900 : 0x1p-60));
+  const auto zeros = hn::Eq(keys, hn::Zero(d));
+  return hn::AllFalse(d, hn::Or(hn::AndNot(zeros, tiny), hn::Not(IsFinite(d, sum))));
 }
 
 /// Rules whose terms may leave the range of the type: they start from the first element, and may ask to sum
@@ -127,6 +165,7 @@ struct LpRule {
   static constexpr bool kTwoSums = false;
   static constexpr bool kPicksFirst = false;
   static constexpr bool kOnePass = kPower == 1;
+  static constexpr bool kTriesUnscaled = kPower == 2;
   static constexpr double kPadding = 0;
   static constexpr double kEmpty = 0;
 
@@ -155,9 +194,17 @@ struct LpRule {
     const auto y = hn::Mul(s.shift, Root<kPower>(d, s.sum, s.parameter));
     s.y = hn::IfThenElse(IsFinite(d, s.first), y, s.first);
   }
+  template <class D>
+  static HWY_INLINE void prepare_slopes(D d, Summary<D>& s) {
+    if constexpr (kPower == 2) DivideSlopesBy(d, s.y, s);
+  }
   /// 0 where x is 0.
   template <class D>
   static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
+    if constexpr (kPower == 2) {
+      const auto slope = hn::Mul(hn::Mul(v, s.scale), s.inverse);
+      return hn::IfThenZeroElse(hn::Eq(v, hn::Zero(d)), slope);
+    }
     const auto ratio = hn::Div(hn::Abs(v), s.y);
     const auto magnitude = PowerSlope<kPower>(d, ratio, s.parameter);
     return hn::IfThenZeroElse(hn::Eq(v, hn::Zero(d)), hn::CopySign(magnitude, v));
@@ -188,6 +235,8 @@ struct MaxMagnitudeRule {
   static HWY_INLINE void finish(D, Summary<D>& s) {
     s.y = s.first;
   }
+  template <class D>
+  static HWY_INLINE void prepare_slopes(D, Summary<D>&) {}
   template <class D>
   static HWY_INLINE VecOf<D> slope(D d, Summary<D>&, VecOf<D>) {
     return hn::Zero(d);
@@ -224,10 +273,16 @@ struct LogSumExpRule {
     s.y = hn::IfThenElse(IsFinite(d, s.first), hn::Add(s.shift, mean), s.first);
   }
   template <class D>
+  static HWY_INLINE void prepare_slopes(D d, Summary<D>& s) {
+    s.inverse = hn::IfThenElseZero(hn::Gt(s.sum, hn::Zero(d)), hn::Div(Constant(d, 1), s.sum));
+  }
+  template <class D>
   static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
-    const auto weight = hn::Div(term(d, s, v), s.sum);
-    const auto real = hn::IfThenElseZero(hn::Gt(s.sum, hn::Zero(d)), weight);
-    return IfBelowInfinity(d, s.first, real);
+    return slope_of_term(d, s, v, term(d, s, v));
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> slope_of_term(D d, Summary<D>& s, VecOf<D>, VecOf<D> term) {
+    return IfBelowInfinity(d, s.first, hn::Mul(term, s.inverse));
   }
 };
 
@@ -263,8 +318,16 @@ struct SoftRule {
     s.y = hn::IfThenElseZero(hn::Gt(s.count, hn::Zero(d)), s.y);
   }
   template <class D>
+  static HWY_INLINE void prepare_slopes(D d, Summary<D>& s) {
+    s.inverse = hn::Div(Constant(d, 1), s.sum);
+  }
+  template <class D>
   static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
-    const auto weight = hn::Div(term(d, s, v), s.sum);
+    return slope_of_term(d, s, v, term(d, s, v));
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> slope_of_term(D d, Summary<D>& s, VecOf<D> v, VecOf<D> term) {
+    const auto weight = hn::Mul(term, s.inverse);
     const auto slope = hn::Mul(weight, hn::MulAdd(s.parameter, hn::Sub(v, s.y), Constant(d, 1)));
     const auto real = hn::IfThenElseZero(hn::Gt(weight, hn::Zero(d)), slope);
     return IfBelowInfinity(d, s.first, real);
@@ -275,6 +338,7 @@ struct SoftRule {
 template <int kPower>
 struct GemRule {
   using First = MaxReduction;
+  static constexpr bool kTriesUnscaled = kPower == 3;
   static constexpr bool kTwoSums = false;
   static constexpr bool kPicksFirst = false;
   static constexpr double kEmpty = 0;
@@ -296,12 +360,20 @@ struct GemRule {
   }
   template <class D>
   static HWY_INLINE void finish(D d, Summary<D>& s) {
-    const auto y = hn::Mul(s.shift, Root<0>(d, hn::Div(s.sum, s.count), s.parameter));
+    const auto mean = hn::Div(s.sum, s.count);
+    const auto root = Root<0>(d, mean, s.parameter);
+    const auto y = hn::Mul(s.shift, kPower == 3 ? NearerCubeRoot(d, root, mean) : root);
     s.y = hn::IfThenElse(IsFinite(d, s.first), y, s.first);
   }
   template <class D>
+  static HWY_INLINE void prepare_slopes(D d, Summary<D>& s) {
+    DivideSlopesBy(d, s.y, s);
+    s.sum = hn::Div(Constant(d, 1), s.count);  // has served
+  }
+  template <class D>
   static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
-    const auto slope = hn::Div(PowerSlope<kPower>(d, hn::Div(key(d, s, v), s.y), s.parameter), s.count);
+    const auto ratio = hn::Mul(hn::Mul(key(d, s, v), s.scale), s.inverse);
+    const auto slope = hn::Mul(PowerSlope<kPower>(d, ratio, s.parameter), s.sum);
     return hn::IfThenZeroElse(hn::Le(v, s.floor), slope);
   }
 };
@@ -364,10 +436,15 @@ struct StdRule {
   static HWY_INLINE void finish(D, Summary<D>& s) {
     s.y = hn::Div(hn::Sqrt(hn::Div(s.sum, s.count)), s.scale);
   }
+  template <class D>
+  static HWY_INLINE void prepare_slopes(D d, Summary<D>& s) {
+    DivideSlopesBy(d, s.y, s);
+    s.inverse = hn::Div(s.inverse, s.count);
+  }
   /// 0 where y is 0.
   template <class D>
   static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
-    const auto slope = hn::Div(hn::Div(hn::Sub(v, s.shift), s.y), s.count);
+    const auto slope = hn::Mul(hn::Mul(hn::Sub(v, s.shift), s.scale), s.inverse);
     return hn::IfThenZeroElse(hn::Eq(s.y, hn::Zero(d)), slope);
   }
 };
@@ -396,8 +473,12 @@ struct AvgMaxRule {
     s.y = hn::Mul(Constant(d, 0.5), hn::Add(hn::Div(s.sum, s.count), s.first));
   }
   template <class D>
-  static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D>) {
-    return hn::Div(Constant(d, 0.5), s.count);
+  static HWY_INLINE void prepare_slopes(D d, Summary<D>& s) {
+    s.inverse = hn::Div(Constant(d, 0.5), s.count);
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> slope(D, Summary<D>& s, VecOf<D>) {
+    return s.inverse;
   }
   template <class D>
   static HWY_INLINE VecOf<D> picked_slope(D d, const Summary<D>&, VecOf<D>) {

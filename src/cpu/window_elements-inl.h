@@ -80,6 +80,12 @@ std::int64_t bytes_per_output_row(const Axes& axes) {
 
 // ---- single windows -----------------------------------------------------------------------------
 
+/// The one window of each plane is the plane.
+inline bool is_global(const Axes& axes) {
+  return std::all_of(axes.begin(), axes.end(),
+                     [](const Axis& axis) { return axis.out() == 1 && axis.taps(0).count == axis.in(); });
+}
+
 /// The elements of one window side by side: where they are, if they are so already.
 template <class T>
 class PackedWindow {
@@ -100,6 +106,11 @@ class PackedWindow {
       for (std::int64_t j = 0; j < columns.count; ++j) *to++ = from[j * step];
     }
   }
+  /// All of a dense plane.
+  void take_plane(const ConstTensor5& x, std::int64_t n, std::int64_t c) {
+    values_ = plane_of<const T>(x, n, c);
+    count_ = x.size[2] * x.size[3] * x.size[4];
+  }
   const T* values() const { return values_; }
   std::int64_t count() const { return count_; }
 
@@ -116,8 +127,6 @@ std::int64_t bytes_per_window(const Axes& axes) {
 
 // ---- channels last ------------------------------------------------------------------------------
 
-constexpr std::int64_t kChannelBlock = 32;
-
 /// Offsets of the pixels of one window, in elements of each of two tensors, and the numbers of its taps.
 struct PixelOffsets {
   std::vector<std::int64_t> x;
@@ -125,21 +134,23 @@ struct PixelOffsets {
   std::vector<std::int64_t> taps;
 
   void collect(const Axes& axes, const Array5& position, const Array5& x_stride, const Array5& grad_stride) {
-    x.clear();
-    grad_x.clear();
-    taps.clear();
     const Taps d = axes[0].taps(position[2]);
     const Taps h = axes[1].taps(position[3]);
     const Taps w = axes[2].taps(position[4]);
+    const auto count = static_cast<std::size_t>(d.count * h.count * w.count);
+    x.resize(count);
+    grad_x.resize(count);
+    taps.resize(count);
+    std::size_t next = 0;
     for (std::int64_t i = 0; i < d.count; ++i) {
       for (std::int64_t j = 0; j < h.count; ++j) {
-        for (std::int64_t k = 0; k < w.count; ++k) {
+        for (std::int64_t k = 0; k < w.count; ++k, ++next) {
           const std::int64_t at[3] = {d.position + i * axes[0].dilation(),
                                       h.position + j * axes[1].dilation(),
                                       w.position + k * axes[2].dilation()};
-          x.push_back(at[0] * x_stride[2] + at[1] * x_stride[3] + at[2] * x_stride[4]);
-          grad_x.push_back(at[0] * grad_stride[2] + at[1] * grad_stride[3] + at[2] * grad_stride[4]);
-          taps.push_back(((d.first + i) * axes[1].kernel() + h.first + j) * axes[2].kernel() + w.first + k);
+          x[next] = at[0] * x_stride[2] + at[1] * x_stride[3] + at[2] * x_stride[4];
+          grad_x[next] = at[0] * grad_stride[2] + at[1] * grad_stride[3] + at[2] * grad_stride[4];
+          taps[next] = ((d.first + i) * axes[1].kernel() + h.first + j) * axes[2].kernel() + w.first + k;
         }
       }
     }
