@@ -16,6 +16,13 @@ OpArguments to_arguments(const AdaptivePoolOptions& options) {
   return arguments;
 }
 
+OpArguments to_arguments(const AdaptiveAvgPoolOptions& options) {
+  OpArguments arguments;
+  arguments.output_size = options.output_size;
+  arguments.quantization = options.quantization;
+  return arguments;
+}
+
 OpArguments to_arguments(const AdaptiveLpPoolOptions& options) {
   OpArguments arguments;
   arguments.output_size = options.output_size;
@@ -45,13 +52,13 @@ ValuesAndIndices adaptive_max_pool3d_with_indices(const at::Tensor& x, const Ada
   return pool_with_indices(op_named("adaptive_max_pool3d"), x, to_arguments(options));
 }
 
-at::Tensor adaptive_avg_pool1d(const at::Tensor& x, const AdaptivePoolOptions& options) {
+at::Tensor adaptive_avg_pool1d(const at::Tensor& x, const AdaptiveAvgPoolOptions& options) {
   return pool(op_named("adaptive_avg_pool1d"), x, to_arguments(options));
 }
-at::Tensor adaptive_avg_pool2d(const at::Tensor& x, const AdaptivePoolOptions& options) {
+at::Tensor adaptive_avg_pool2d(const at::Tensor& x, const AdaptiveAvgPoolOptions& options) {
   return pool(op_named("adaptive_avg_pool2d"), x, to_arguments(options));
 }
-at::Tensor adaptive_avg_pool3d(const at::Tensor& x, const AdaptivePoolOptions& options) {
+at::Tensor adaptive_avg_pool3d(const at::Tensor& x, const AdaptiveAvgPoolOptions& options) {
   return pool(op_named("adaptive_avg_pool3d"), x, to_arguments(options));
 }
 

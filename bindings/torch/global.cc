@@ -8,6 +8,12 @@ namespace cenote::torch_ops {
 
 namespace {
 
+OpArguments to_arguments(const GlobalAvgPoolOptions& options) {
+  OpArguments arguments;
+  arguments.quantization = options.quantization;
+  return arguments;
+}
+
 OpArguments to_arguments(const GlobalLpPoolOptions& options) {
   OpArguments arguments;
   arguments.norm_type = options.norm_type;
@@ -46,9 +52,15 @@ ValuesAndIndices global_max_pool3d_with_indices(const at::Tensor& x) {
   return pool_with_indices(op_named("global_max_pool3d"), x);
 }
 
-at::Tensor global_avg_pool1d(const at::Tensor& x) { return pool(op_named("global_avg_pool1d"), x); }
-at::Tensor global_avg_pool2d(const at::Tensor& x) { return pool(op_named("global_avg_pool2d"), x); }
-at::Tensor global_avg_pool3d(const at::Tensor& x) { return pool(op_named("global_avg_pool3d"), x); }
+at::Tensor global_avg_pool1d(const at::Tensor& x, const GlobalAvgPoolOptions& options) {
+  return pool(op_named("global_avg_pool1d"), x, to_arguments(options));
+}
+at::Tensor global_avg_pool2d(const at::Tensor& x, const GlobalAvgPoolOptions& options) {
+  return pool(op_named("global_avg_pool2d"), x, to_arguments(options));
+}
+at::Tensor global_avg_pool3d(const at::Tensor& x, const GlobalAvgPoolOptions& options) {
+  return pool(op_named("global_avg_pool3d"), x, to_arguments(options));
+}
 
 at::Tensor global_lp_pool1d(const at::Tensor& x, const GlobalLpPoolOptions& options) {
   return pool(op_named("global_lp_pool1d"), x, to_arguments(options));

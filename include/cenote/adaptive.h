@@ -8,6 +8,8 @@
 // window, row-major.
 #pragma once
 
+#include <optional>
+
 #include "cenote/export.h"
 #include "cenote/tensor.h"
 #include "cenote/window.h"
@@ -18,6 +20,11 @@ constexpr std::int64_t kKeepSize = -1;
 
 struct AdaptivePoolOptions {
   Dims output_size;  // required, >= 0 or kKeepSize; 0 gives an empty tensor
+};
+
+struct AdaptiveAvgPoolOptions {
+  Dims output_size;
+  std::optional<Quantization> quantization = {};  // i8 and u8, forward alone
 };
 
 struct AdaptiveLpPoolOptions {
@@ -80,35 +87,11 @@ CENOTE_EXPORT void adaptive_max_pool3d_backward_into(const TensorView& grad_x, c
                                                      const AdaptivePoolOptions& options);
 
 // ---- avg ----------------------------------------------------------------------------------------
+// With `quantization`, forward alone, as avg_pool of window.h.
 
-CENOTE_EXPORT Dims adaptive_avg_pool1d_shape(const Dims& x_sizes, const AdaptivePoolOptions& options);
-CENOTE_EXPORT Dims adaptive_avg_pool2d_shape(const Dims& x_sizes, const AdaptivePoolOptions& options);
-CENOTE_EXPORT Dims adaptive_avg_pool3d_shape(const Dims& x_sizes, const AdaptivePoolOptions& options);
-
-CENOTE_EXPORT Tensor adaptive_avg_pool1d(const ConstTensorView& x, const AdaptivePoolOptions& options);
-CENOTE_EXPORT Tensor adaptive_avg_pool2d(const ConstTensorView& x, const AdaptivePoolOptions& options);
-CENOTE_EXPORT Tensor adaptive_avg_pool3d(const ConstTensorView& x, const AdaptivePoolOptions& options);
-
-CENOTE_EXPORT void adaptive_avg_pool1d_into(const TensorView& y, const ConstTensorView& x,
-                                            const AdaptivePoolOptions& options);
-CENOTE_EXPORT void adaptive_avg_pool2d_into(const TensorView& y, const ConstTensorView& x,
-                                            const AdaptivePoolOptions& options);
-CENOTE_EXPORT void adaptive_avg_pool3d_into(const TensorView& y, const ConstTensorView& x,
-                                            const AdaptivePoolOptions& options);
-
-CENOTE_EXPORT Tensor adaptive_avg_pool1d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
-                                                  const AdaptivePoolOptions& options);
-CENOTE_EXPORT Tensor adaptive_avg_pool2d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
-                                                  const AdaptivePoolOptions& options);
-CENOTE_EXPORT Tensor adaptive_avg_pool3d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
-                                                  const AdaptivePoolOptions& options);
-
-CENOTE_EXPORT void adaptive_avg_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                                     const AdaptivePoolOptions& options);
-CENOTE_EXPORT void adaptive_avg_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                                     const AdaptivePoolOptions& options);
-CENOTE_EXPORT void adaptive_avg_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
-                                                     const AdaptivePoolOptions& options);
+CENOTE_MEAN_POOL(adaptive_avg_pool1d, AdaptiveAvgPoolOptions);
+CENOTE_MEAN_POOL(adaptive_avg_pool2d, AdaptiveAvgPoolOptions);
+CENOTE_MEAN_POOL(adaptive_avg_pool3d, AdaptiveAvgPoolOptions);
 
 // ---- lp -----------------------------------------------------------------------------------------
 // y = (sum |x|^p)^(1/p), as lp_pool of window.h.

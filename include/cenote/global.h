@@ -12,6 +12,7 @@
 // size keeps the accuracy of its dtype.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "cenote/export.h"
@@ -56,26 +57,40 @@ CENOTE_EXPORT void global_max_pool3d_backward_into(const TensorView& grad_x, con
                                                    const ConstTensorView& indices);
 
 // ---- avg ----------------------------------------------------------------------------------------
+// With `quantization`, forward alone, as avg_pool of window.h.
 
-CENOTE_EXPORT Dims global_avg_pool1d_shape(const Dims& x_sizes);
-CENOTE_EXPORT Dims global_avg_pool2d_shape(const Dims& x_sizes);
-CENOTE_EXPORT Dims global_avg_pool3d_shape(const Dims& x_sizes);
+struct GlobalAvgPoolOptions {
+  std::optional<Quantization> quantization = {};  // i8 and u8
+};
 
-CENOTE_EXPORT Tensor global_avg_pool1d(const ConstTensorView& x);
-CENOTE_EXPORT Tensor global_avg_pool2d(const ConstTensorView& x);
-CENOTE_EXPORT Tensor global_avg_pool3d(const ConstTensorView& x);
+CENOTE_EXPORT Dims global_avg_pool1d_shape(const Dims& x_sizes, const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT Dims global_avg_pool2d_shape(const Dims& x_sizes, const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT Dims global_avg_pool3d_shape(const Dims& x_sizes, const GlobalAvgPoolOptions& options = {});
 
-CENOTE_EXPORT void global_avg_pool1d_into(const TensorView& y, const ConstTensorView& x);
-CENOTE_EXPORT void global_avg_pool2d_into(const TensorView& y, const ConstTensorView& x);
-CENOTE_EXPORT void global_avg_pool3d_into(const TensorView& y, const ConstTensorView& x);
+CENOTE_EXPORT Tensor global_avg_pool1d(const ConstTensorView& x, const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT Tensor global_avg_pool2d(const ConstTensorView& x, const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT Tensor global_avg_pool3d(const ConstTensorView& x, const GlobalAvgPoolOptions& options = {});
 
-CENOTE_EXPORT Tensor global_avg_pool1d_backward(const ConstTensorView& grad_y, const Dims& x_sizes);
-CENOTE_EXPORT Tensor global_avg_pool2d_backward(const ConstTensorView& grad_y, const Dims& x_sizes);
-CENOTE_EXPORT Tensor global_avg_pool3d_backward(const ConstTensorView& grad_y, const Dims& x_sizes);
+CENOTE_EXPORT void global_avg_pool1d_into(const TensorView& y, const ConstTensorView& x,
+                                          const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT void global_avg_pool2d_into(const TensorView& y, const ConstTensorView& x,
+                                          const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT void global_avg_pool3d_into(const TensorView& y, const ConstTensorView& x,
+                                          const GlobalAvgPoolOptions& options = {});
 
-CENOTE_EXPORT void global_avg_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y);
-CENOTE_EXPORT void global_avg_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y);
-CENOTE_EXPORT void global_avg_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y);
+CENOTE_EXPORT Tensor global_avg_pool1d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
+                                                const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT Tensor global_avg_pool2d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
+                                                const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT Tensor global_avg_pool3d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,
+                                                const GlobalAvgPoolOptions& options = {});
+
+CENOTE_EXPORT void global_avg_pool1d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                                   const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT void global_avg_pool2d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                                   const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT void global_avg_pool3d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,
+                                                   const GlobalAvgPoolOptions& options = {});
 
 // ---- lp, gem, lse, std, avgmax, catavgmax -------------------------------------------------------
 // Of floating types alone. Lp and log-sum-exp are those of window.h. GeM: Radenovic et al., "Fine-tuning CNN

@@ -261,6 +261,6 @@ CENOTE_SMOOTH_POOL(soft_pool2d, SoftPoolOptions);
 CENOTE_SMOOTH_POOL(soft_pool3d, SoftPoolOptions);
 
 #undef CENOTE_CHOICE_POOL
-#undef CENOTE_MEAN_POOL
+// CENOTE_MEAN_POOL and CENOTE_SMOOTH_POOL serve adaptive.h and global.h, too.
 
 }  // namespace cenote

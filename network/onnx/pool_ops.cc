@@ -162,10 +162,10 @@ constexpr PerRank<Dims (*)(const Dims&)> kGlobalMaxShape{global_max_pool1d_shape
                                                          global_max_pool3d_shape};
 constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const TensorView*)> kGlobalMaxInto{
     global_max_pool1d_into, global_max_pool2d_into, global_max_pool3d_into};
-constexpr PerRank<Dims (*)(const Dims&)> kGlobalAvgShape{global_avg_pool1d_shape, global_avg_pool2d_shape,
-                                                         global_avg_pool3d_shape};
-constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&)> kGlobalAvgInto{
-    global_avg_pool1d_into, global_avg_pool2d_into, global_avg_pool3d_into};
+constexpr PerRank<Dims (*)(const Dims&, const GlobalAvgPoolOptions&)> kGlobalAvgShape{
+    global_avg_pool1d_shape, global_avg_pool2d_shape, global_avg_pool3d_shape};
+constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const GlobalAvgPoolOptions&)>
+    kGlobalAvgInto{global_avg_pool1d_into, global_avg_pool2d_into, global_avg_pool3d_into};
 
 constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const ConstTensorView&,
                            const MaxUnpoolOptions&)>
@@ -334,8 +334,8 @@ std::vector<Value> global_average_pool(const Call& call) {
   const Value& x = *call.inputs[0];
   const int rank = spatial_rank(call, x);
   const DType dtype = pooled_dtype(call, x.type);
-  Output y(call, x.type, dtype, for_rank(kGlobalAvgShape, rank)(x.sizes));
-  for_rank(kGlobalAvgInto, rank)(y.view, view_of(x, dtype));
+  Output y(call, x.type, dtype, for_rank(kGlobalAvgShape, rank)(x.sizes, {}));
+  for_rank(kGlobalAvgInto, rank)(y.view, view_of(x, dtype), {});
   return {y.finish()};
 }
 

@@ -100,21 +100,22 @@ Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const Const
 }
 
 void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x,
-              const AdaptivePoolOptions& options) {
-  run_avg(op, y, x, infer_sizes(op, x.sizes, options),
+              const AdaptiveAvgPoolOptions& options) {
+  run_avg(op, y, x, infer_sizes(op, x.sizes, options), options.quantization,
           [](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
             loops.adaptive.avg(to, from);
           });
 }
 
-Tensor avg(const OpName& op, const ConstTensorView& x, const AdaptivePoolOptions& options) {
+Tensor avg(const OpName& op, const ConstTensorView& x, const AdaptiveAvgPoolOptions& options) {
   Tensor y = make_output(op, x, infer_sizes(op, x.sizes, options));
   avg_into(op, y, x, options);
   return y;
 }
 
 void avg_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
-                       const AdaptivePoolOptions& options) {
+                       const AdaptiveAvgPoolOptions& options) {
+  check_differentiable(op, options.quantization);
   const Dims y_sizes = infer_sizes(op, grad_x.sizes, options);
   check_has_outputs(op, y_sizes);
   run_avg_backward(op, grad_x, grad_y, y_sizes,
@@ -124,7 +125,7 @@ void avg_backward_into(const OpName& op, const TensorView& grad_x, const ConstTe
 }
 
 Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims& x_sizes,
-                    const AdaptivePoolOptions& options) {
+                    const AdaptiveAvgPoolOptions& options) {
   Tensor grad_x = make_gradient(op, grad_y, infer_sizes(op, x_sizes, options), x_sizes);
   avg_backward_into(op, grad_x, grad_y, options);
   return grad_x;
@@ -168,22 +169,22 @@ DType adaptive_max_pool_tap_dtype(const Dims& x_sizes, const AdaptivePoolOptions
                                                 const AdaptivePoolOptions& options) {                       \
     max_backward_into(op_of(kMaxBackward, RANK), grad_x, grad_y, indices, options);                         \
   }                                                                                                         \
-  Dims adaptive_avg_pool##RANK##d_shape(const Dims& x_sizes, const AdaptivePoolOptions& options) {          \
+  Dims adaptive_avg_pool##RANK##d_shape(const Dims& x_sizes, const AdaptiveAvgPoolOptions& options) {       \
     return infer_sizes(op_of(kAvg, RANK), x_sizes, options);                                                \
   }                                                                                                         \
-  Tensor adaptive_avg_pool##RANK##d(const ConstTensorView& x, const AdaptivePoolOptions& options) {         \
+  Tensor adaptive_avg_pool##RANK##d(const ConstTensorView& x, const AdaptiveAvgPoolOptions& options) {      \
     return avg(op_of(kAvg, RANK), x, options);                                                              \
   }                                                                                                         \
   void adaptive_avg_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x,                       \
-                                       const AdaptivePoolOptions& options) {                                \
+                                       const AdaptiveAvgPoolOptions& options) {                             \
     avg_into(op_of(kAvg, RANK), y, x, options);                                                             \
   }                                                                                                         \
   Tensor adaptive_avg_pool##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,            \
-                                             const AdaptivePoolOptions& options) {                          \
+                                             const AdaptiveAvgPoolOptions& options) {                       \
     return avg_backward(op_of(kAvgBackward, RANK), grad_y, x_sizes, options);                               \
   }                                                                                                         \
   void adaptive_avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,    \
-                                                const AdaptivePoolOptions& options) {                       \
+                                                const AdaptiveAvgPoolOptions& options) {                    \
     avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y, options);                                  \
   }                                                                                                         \
   CENOTE_SMOOTH(adaptive_lp_pool, AdaptiveLpPoolOptions, RANK)

@@ -64,28 +64,32 @@ Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const Const
   return grad_x;
 }
 
-void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x) {
+void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x,
+              const GlobalAvgPoolOptions& options) {
   run_avg(
-      op, y, x, infer_sizes(op, x.sizes),
+      op, y, x, infer_sizes(op, x.sizes), options.quantization,
       [](const Backend& loops, const Tensor5& to, const ConstTensor5& from) { loops.global.avg(to, from); });
 }
 
-Tensor avg(const OpName& op, const ConstTensorView& x) {
+Tensor avg(const OpName& op, const ConstTensorView& x, const GlobalAvgPoolOptions& options) {
   Tensor y = make_output(op, x, infer_sizes(op, x.sizes));
-  avg_into(op, y, x);
+  avg_into(op, y, x, options);
   return y;
 }
 
-void avg_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y) {
+void avg_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
+                       const GlobalAvgPoolOptions& options) {
+  check_differentiable(op, options.quantization);
   run_avg_backward(op, grad_x, grad_y, infer_sizes(op, grad_x.sizes),
                    [](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
                      loops.global.avg_backward(to, from);
                    });
 }
 
-Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims& x_sizes) {
+Tensor avg_backward(const OpName& op, const ConstTensorView& grad_y, const Dims& x_sizes,
+                    const GlobalAvgPoolOptions& options) {
   Tensor grad_x = make_gradient(op, grad_y, infer_sizes(op, x_sizes), x_sizes);
-  avg_backward_into(op, grad_x, grad_y);
+  avg_backward_into(op, grad_x, grad_y, options);
   return grad_x;
 }
 
@@ -147,7 +151,7 @@ void catavgmax_into(const OpName& op, const TensorView& y, const ConstTensorView
   check_floating_dtype(op, "x", x.dtype);
   check_same_dtype(op, "y", y.dtype, x.dtype);
   written_argument(op, "y", y, doubled_channels(op, x.sizes));
-  avg_into(op, half_of(op, y, false), x);
+  avg_into(op, half_of(op, y, false), x, {});
   max_into(op, half_of(op, y, true), x, nullptr);
 }
 
@@ -204,7 +208,7 @@ void catavgmax_backward_into(const OpName& op, const TensorView& grad_x, const C
   check_no_overlap(op, "grad_x", grad_x, "x", x);
   check_no_overlap(op, "grad_x", grad_x, "grad_y", grad_y);
   const MaxPoolResult maxima = max_with_indices(op, x);
-  avg_backward_into(op, grad_x, half_of(op, grad_y, false));
+  avg_backward_into(op, grad_x, half_of(op, grad_y, false), {});
   const ConstTensorView half = half_of(op, grad_y, true);
   const Tensor5 to = written_argument(op, "grad_x", grad_x, x.sizes);
   const ConstTensor5 from = read_argument(op, "grad_y", half);
@@ -272,18 +276,23 @@ std::vector<double> global_gem_pool_p_gradient(const ConstTensorView& grad_y, co
                                               const ConstTensorView& indices) {                              \
     max_backward_into(op_of(kMaxBackward, RANK), grad_x, grad_y, indices);                                   \
   }                                                                                                          \
-  Dims global_avg_pool##RANK##d_shape(const Dims& x_sizes) {                                                 \
+  Dims global_avg_pool##RANK##d_shape(const Dims& x_sizes, const GlobalAvgPoolOptions&) {                    \
     return infer_sizes(op_of(kAvg, RANK), x_sizes);                                                          \
   }                                                                                                          \
-  Tensor global_avg_pool##RANK##d(const ConstTensorView& x) { return avg(op_of(kAvg, RANK), x); }            \
-  void global_avg_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x) {                        \
-    avg_into(op_of(kAvg, RANK), y, x);                                                                       \
+  Tensor global_avg_pool##RANK##d(const ConstTensorView& x, const GlobalAvgPoolOptions& options) {           \
+    return avg(op_of(kAvg, RANK), x, options);                                                               \
   }                                                                                                          \
-  Tensor global_avg_pool##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes) {             \
-    return avg_backward(op_of(kAvgBackward, RANK), grad_y, x_sizes);                                         \
+  void global_avg_pool##RANK##d_into(const TensorView& y, const ConstTensorView& x,                          \
+                                     const GlobalAvgPoolOptions& options) {                                  \
+    avg_into(op_of(kAvg, RANK), y, x, options);                                                              \
   }                                                                                                          \
-  void global_avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y) {     \
-    avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y);                                            \
+  Tensor global_avg_pool##RANK##d_backward(const ConstTensorView& grad_y, const Dims& x_sizes,               \
+                                           const GlobalAvgPoolOptions& options) {                            \
+    return avg_backward(op_of(kAvgBackward, RANK), grad_y, x_sizes, options);                                \
+  }                                                                                                          \
+  void global_avg_pool##RANK##d_backward_into(const TensorView& grad_x, const ConstTensorView& grad_y,       \
+                                              const GlobalAvgPoolOptions& options) {                         \
+    avg_backward_into(op_of(kAvgBackward, RANK), grad_x, grad_y, options);                                   \
   }                                                                                                          \
   CENOTE_SMOOTH(global_lp_pool, GlobalLpPoolOptions, RANK)                                                   \
   CENOTE_SMOOTH(global_lse_pool, GlobalLsePoolOptions, RANK)                                                 \

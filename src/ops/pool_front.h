@@ -90,6 +90,18 @@ void run_quantized_avg(const OpName& op, const TensorView& y, const ConstTensorV
   pool_quantized(to, from, quantization, run);
 }
 
+/// run(loops, y, x)
+template <class Run>
+void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, const Dims& y_sizes,
+             const std::optional<Quantization>& quantization, const Run& run) {
+  if (quantization) return run_quantized_avg(op, y, x, y_sizes, *quantization, run);
+  run_avg(op, y, x, y_sizes, run);
+}
+
+inline void check_differentiable(const OpName& op, const std::optional<Quantization>& quantization) {
+  require(!quantization, op.name, "quantization must not be set: integers have no gradient");
+}
+
 /// run(loops, grad_x, grad_y)
 template <class Run>
 void run_avg_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,

@@ -46,6 +46,8 @@ AvgPoolOptions avg_options(const OpArguments& a) {
 }
 
 AdaptivePoolOptions adaptive_options(const OpArguments& a) { return {a.output_size}; }
+AdaptiveAvgPoolOptions adaptive_avg_options(const OpArguments& a) { return {a.output_size, a.quantization}; }
+GlobalAvgPoolOptions global_avg_options(const OpArguments& a) { return {a.quantization}; }
 
 MaxUnpoolOptions unpool_options(const OpArguments& a) {
   return {a.kernel, a.stride, a.padding, a.output_size, a.index_order};
@@ -116,9 +118,9 @@ ConstTensorView read_indices_of(const TensorView* indices) {
         }                                                                                                    \
   }
 
-#define CENOTE_MEAN(NAME, SUMMARY, PARAMETERS, OPTIONS, RANK)                                            \
+#define CENOTE_MEAN(NAME, FAMILY, SUMMARY, PARAMETERS, OPTIONS, RANK)                                    \
   OpInfo {                                                                                               \
-    #NAME #RANK "d", "window", SUMMARY, RANK, PARAMETERS, false,                                         \
+    #NAME #RANK "d", FAMILY, SUMMARY, RANK, PARAMETERS, false,                                           \
         [](const Dims& x, const OpArguments& a) { return NAME##RANK##d_shape(x, OPTIONS(a)); }, nullptr, \
         [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments& a) {     \
           NAME##RANK##d_into(y, x, OPTIONS(a));                                                          \
@@ -131,11 +133,11 @@ ConstTensorView read_indices_of(const TensorView* indices) {
 #define CENOTE_MIN_POOL(RANK) CENOTE_CHOICE(min_pool, "minimum over a sliding window", RANK)
 #define CENOTE_MEDIAN_POOL(RANK) CENOTE_CHOICE(median_pool, "lower median over a sliding window", RANK)
 #define CENOTE_MODE_POOL(RANK) CENOTE_CHOICE(mode_pool, "most frequent value over a sliding window", RANK)
-#define CENOTE_AVG_POOL(RANK)                                                                            \
-  CENOTE_MEAN(avg_pool, "mean over a sliding window", kTakesWindow | kTakesDivisor | kTakesQuantization, \
-              avg_options, RANK)
+#define CENOTE_AVG_POOL(RANK)                                   \
+  CENOTE_MEAN(avg_pool, "window", "mean over a sliding window", \
+              kTakesWindow | kTakesDivisor | kTakesQuantization, avg_options, RANK)
 #define CENOTE_SUM_POOL(RANK) \
-  CENOTE_MEAN(sum_pool, "sum over a sliding window", kTakesWindow, sum_options, RANK)
+  CENOTE_MEAN(sum_pool, "window", "sum over a sliding window", kTakesWindow, sum_options, RANK)
 
 #define CENOTE_ADAPTIVE_MAX_POOL(RANK)                                                                       \
   OpInfo {                                                                                                   \
@@ -157,22 +159,9 @@ ConstTensorView read_indices_of(const TensorView* indices) {
         }                                                                                                    \
   }
 
-#define CENOTE_ADAPTIVE_AVG_POOL(RANK)                                                                   \
-  OpInfo {                                                                                               \
-    "adaptive_avg_pool" #RANK "d", "adaptive", "mean, the output size is given", RANK, kTakesOutputSize, \
-        false,                                                                                           \
-        [](const Dims& x, const OpArguments& a) {                                                        \
-          return adaptive_avg_pool##RANK##d_shape(x, adaptive_options(a));                               \
-        },                                                                                               \
-        nullptr,                                                                                         \
-        [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments& a) {     \
-          adaptive_avg_pool##RANK##d_into(y, x, adaptive_options(a));                                    \
-        },                                                                                               \
-        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView*,              \
-           const OpArguments& a) {                                                                       \
-          adaptive_avg_pool##RANK##d_backward_into(grad_x, grad_y, adaptive_options(a));                 \
-        }                                                                                                \
-  }
+#define CENOTE_ADAPTIVE_AVG_POOL(RANK)                                         \
+  CENOTE_MEAN(adaptive_avg_pool, "adaptive", "mean, the output size is given", \
+              kTakesOutputSize | kTakesQuantization, adaptive_avg_options, RANK)
 
 #define CENOTE_GLOBAL_MAX_POOL(RANK)                                                                       \
   OpInfo {                                                                                                 \
@@ -188,16 +177,9 @@ ConstTensorView read_indices_of(const TensorView* indices) {
         }                                                                                                  \
   }
 
-#define CENOTE_GLOBAL_AVG_POOL(RANK)                                                                  \
-  OpInfo {                                                                                            \
-    "global_avg_pool" #RANK "d", "global", "mean over all positions (GAP)", RANK, 0, false,           \
-        [](const Dims& x, const OpArguments&) { return global_avg_pool##RANK##d_shape(x); }, nullptr, \
-        [](const TensorView& y, const TensorView*, const ConstTensorView& x, const OpArguments&) {    \
-          global_avg_pool##RANK##d_into(y, x);                                                        \
-        },                                                                                            \
-        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView*,           \
-           const OpArguments&) { global_avg_pool##RANK##d_backward_into(grad_x, grad_y); }            \
-  }
+#define CENOTE_GLOBAL_AVG_POOL(RANK)                                                          \
+  CENOTE_MEAN(global_avg_pool, "global", "mean over all positions (GAP)", kTakesQuantization, \
+              global_avg_options, RANK)
 
 #define CENOTE_MAX_UNPOOL(RANK)                                                                              \
   OpInfo {                                                                                                   \

@@ -224,9 +224,10 @@ void mean_into(const OpName& op, const TensorView& y, const ConstTensorView& x, 
     loops.window.avg(to, from, axes, divisor);
   };
   if constexpr (std::is_same_v<Options, AvgPoolOptions>) {
-    if (options.quantization) return run_quantized_avg(op, y, x, y_sizes, *options.quantization, run);
+    run_avg(op, y, x, y_sizes, options.quantization, run);
+  } else {
+    run_avg(op, y, x, y_sizes, run);
   }
-  run_avg(op, y, x, y_sizes, run);
 }
 
 template <class Options>
@@ -240,7 +241,7 @@ template <class Options>
 void mean_backward_into(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                         const Options& options) {
   if constexpr (std::is_same_v<Options, AvgPoolOptions>) {
-    require(!options.quantization, op.name, "quantization must not be set: integers have no gradient");
+    check_differentiable(op, options.quantization);
   }
   const WindowAxes axes = resolve_axes(op, grad_x.sizes, options);
   const Divisor divisor = resolve_divisor(op, options);

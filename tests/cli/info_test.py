@@ -59,11 +59,13 @@ class Info(CliTest):
         names = [row["name"] for row in rows]
         self.assertEqual(len(names), len(set(names)))
         by_name = {row["name"]: row for row in rows}
+        quantization = ["x_scale", "x_zero_point", "y_scale", "y_zero_point"]
         self.assertEqual(by_name["max_pool2d"]["family"], "window")
         self.assertTrue(by_name["max_pool2d"]["indices"])
         self.assertIn("divisor_override", by_name["avg_pool3d"]["options"])
-        self.assertEqual(by_name["adaptive_avg_pool1d"]["options"], ["output_size"])
-        self.assertEqual(by_name["global_avg_pool2d"]["options"], [])
+        self.assertEqual(by_name["adaptive_avg_pool1d"]["options"], ["output_size", *quantization])
+        self.assertEqual(by_name["global_avg_pool2d"]["options"], quantization)
+        self.assertEqual(by_name["global_max_pool2d"]["options"], [])
         self.assertEqual(by_name["adaptive_lp_pool1d"]["options"], ["output_size", "norm_type"])
         self.assertEqual(by_name["lse_pool2d"]["options"][-1], "sharpness")
         self.assertEqual(by_name["global_gem_pool2d"]["options"], ["p", "eps"])

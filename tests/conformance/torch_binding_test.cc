@@ -66,6 +66,7 @@ TEST(TorchOperators, SchemasHaveTorchsNamesAndDefaults) {
             "cenote::adaptive_max_pool1d_with_indices(Tensor input, int[1] output_size) -> (Tensor, Tensor)");
   EXPECT_EQ(schema_text("cenote::global_avg_pool2d_backward"),
             "cenote::global_avg_pool2d_backward(Tensor grad_output, int[] input_size, *, "
+            "float? x_scale=None, int x_zero_point=0, float? y_scale=None, int y_zero_point=0, "
             "bool? channels_last=None) -> Tensor");
   EXPECT_EQ(schema_text("cenote::max_unpool2d"),
             "cenote::max_unpool2d(Tensor input, Tensor indices, int[2] kernel_size, int[2] stride=[], "

@@ -31,14 +31,15 @@ TEST_P(Adaptive, WindowsOverlapWhenTheSizeDoesNotDivide) {
   // 5 elements to 3 outputs: windows [0, 2), [1, 4), [3, 5).
   const GuardedTensor x(DType::f64, Dims{1, 5}, {1, 2, 6, 4, 5});
   const AdaptivePoolOptions options{.output_size = 3};
-  EXPECT_EQ(values_of(adaptive_avg_pool1d(x, options)), (Values{1.5, 4, 4.5}));
+  EXPECT_EQ(values_of(adaptive_avg_pool1d(x, {.output_size = 3})), (Values{1.5, 4, 4.5}));
   const MaxPoolResult max = adaptive_max_pool1d_with_indices(x, options);
   EXPECT_EQ(values_of(max.values), (Values{2, 6, 5}));
   EXPECT_EQ(integers_of(max.indices), (Integers{1, 2, 4}));
   EXPECT_EQ(integers_of(adaptive_max_pool1d_with_indices(x, options, DType::u8).indices),
             (Integers{1, 1, 1}));
   const GuardedTensor grad_y(DType::f64, Dims{1, 3}, {2, 3, 4});
-  EXPECT_EQ(values_of(adaptive_avg_pool1d_backward(grad_y, Dims{1, 5}, options)), (Values{1, 2, 1, 3, 2}));
+  EXPECT_EQ(values_of(adaptive_avg_pool1d_backward(grad_y, Dims{1, 5}, {.output_size = 3})),
+            (Values{1, 2, 1, 3, 2}));
   EXPECT_EQ(values_of(adaptive_max_pool1d_backward(grad_y, max.indices, Dims{1, 5}, options)),
             (Values{0, 2, 3, 0, 4}));
 }
@@ -78,9 +79,9 @@ TEST_P(Adaptive, KeepsASize) {
 
 TEST_P(Adaptive, ThreeAxes) {
   const GuardedTensor x(DType::f32, Dims{1, 2, 2, 4}, iota(16));
-  const AdaptivePoolOptions options{.output_size = {1, 2, 2}};
+  const AdaptiveAvgPoolOptions options{.output_size = {1, 2, 2}};
   EXPECT_EQ(values_of(adaptive_avg_pool3d(x, options)), (Values{4.5, 6.5, 8.5, 10.5}));
-  EXPECT_EQ(values_of(adaptive_max_pool3d(x, options)), (Values{9, 11, 13, 15}));
+  EXPECT_EQ(values_of(adaptive_max_pool3d(x, {.output_size = {1, 2, 2}})), (Values{9, 11, 13, 15}));
   const GuardedTensor grad_y(DType::f32, Dims{1, 1, 2, 2}, {4, 8, 12, 16});
   EXPECT_EQ(values_of(adaptive_avg_pool3d_backward(grad_y, Dims{1, 2, 2, 4}, options)),
             (Values{1, 1, 2, 2, 3, 3, 4, 4, 1, 1, 2, 2, 3, 3, 4, 4}));
@@ -89,10 +90,10 @@ TEST_P(Adaptive, ThreeAxes) {
 TEST_P(Adaptive, OutputSizeZeroIsEmptyAndHasNoGradient) {
   const GuardedTensor x(DType::f32, Dims{2, 3, 4, 4}, iota(96));
   const AdaptivePoolOptions options{.output_size = {0, 2}};
-  EXPECT_EQ(adaptive_avg_pool2d(x, options).sizes(), (Dims{2, 3, 0, 2}));
+  EXPECT_EQ(adaptive_avg_pool2d(x, {.output_size = {0, 2}}).sizes(), (Dims{2, 3, 0, 2}));
   const MaxPoolResult max = adaptive_max_pool2d_with_indices(x, options);
   EXPECT_EQ(max.values.sizes(), (Dims{2, 3, 0, 2}));
-  expect_invalid([&] { adaptive_avg_pool2d_backward(max.values, x.view().sizes, options); },
+  expect_invalid([&] { adaptive_avg_pool2d_backward(max.values, x.view().sizes, {.output_size = {0, 2}}); },
                  {"[adaptive_avg_pool2d_backward]", "output_size", "> 0", "[2, 3, 0, 2]"});
   expect_invalid([&] { adaptive_max_pool2d_backward(max.values, max.indices, x.view().sizes, options); },
                  {"[adaptive_max_pool2d_backward]", "output_size", "> 0", "[2, 3, 0, 2]"});

@@ -6,6 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "cenote/adaptive.h"
+#include "cenote/global.h"
 #include "cenote/runtime.h"
 #include "cenote/window.h"
 #include "conformance/replay.h"
@@ -94,6 +96,18 @@ TEST_P(Quantized, EqualsTheDefinitionInEveryLayout) {
   }
 }
 
+TEST_P(Quantized, AdaptiveAndGlobal) {
+  const GuardedTensor x(DType::u8, Dims{1, 5}, {1, 2, 6, 4, 5});
+  // Windows [0, 2), [1, 4), [3, 5): means 1.5, 4, 4.5, less 3, times 2, plus 10.
+  const Quantization quantization{.x_scale = 1, .x_zero_point = 3, .y_scale = 0.5, .y_zero_point = 10};
+  EXPECT_EQ(values_of(adaptive_avg_pool1d(x, {.output_size = 3, .quantization = quantization})),
+            (Values{7, 12, 13}));
+  EXPECT_EQ(values_of(global_avg_pool1d(x, {quantization})), (Values{11}));  // (3.6 - 3) * 2 = 1.2
+  const GuardedTensor pixels(DType::i8, Dims{2, 17, 4, 6}, Values(2 * 17 * 4 * 6, -7.0));
+  const Quantization halves{.x_scale = 1, .x_zero_point = 0, .y_scale = 2, .y_zero_point = 1};
+  EXPECT_EQ(values_of(global_avg_pool2d(pixels, {halves})), Values(2 * 17, -4.0 + 1));  // -3.5, half to even
+}
+
 TEST(QuantizedErrors, NameTheArgument) {
   const GuardedTensor floats(DType::f32, Dims{1, 4}, {1, 2, 3, 4});
   const GuardedTensor bytes(DType::u8, Dims{1, 4}, {1, 2, 3, 4});
@@ -115,6 +129,16 @@ TEST(QuantizedErrors, NameTheArgument) {
   expect_invalid(
       [&] { avg_pool1d_backward(grad_y, Dims{1, 4}, {.kernel = 2, .quantization = Quantization{}}); },
       {"[avg_pool1d_backward]", "quantization"});
+  expect_invalid([&] { adaptive_avg_pool1d(floats, {.output_size = 2, .quantization = Quantization{}}); },
+                 {"[adaptive_avg_pool1d]", "i8 or u8", "got f32"});
+  expect_invalid(
+      [&] {
+        adaptive_avg_pool1d_backward(grad_y, Dims{1, 4}, {.output_size = 2, .quantization = Quantization{}});
+      },
+      {"[adaptive_avg_pool1d_backward]", "quantization"});
+  const GuardedTensor grad_gap(DType::f32, Dims{1, 1}, {1});
+  expect_invalid([&] { global_avg_pool1d_backward(grad_gap, Dims{1, 4}, {Quantization{}}); },
+                 {"[global_avg_pool1d_backward]", "quantization"});
 }
 
 }  // namespace

@@ -66,6 +66,8 @@ std::map<std::string, Pool> public_functions() {
                            .count_include_pad = false,
                            .divisor_override = 5};
   const AdaptivePoolOptions adaptive{.output_size = 3};
+  const AdaptiveAvgPoolOptions adaptive_avg{.output_size = 3};
+  const GlobalAvgPoolOptions global_avg;
   const MaxUnpoolOptions unpool{.kernel = 3, .stride = 2, .padding = 1};
   const LpPoolOptions lp{
       .kernel = 3, .stride = 2, .padding = 1, .padding_end = 0, .ceil_mode = true, .norm_type = 3};
@@ -101,15 +103,15 @@ std::map<std::string, Pool> public_functions() {
       {"adaptive_max_pool1d", bind(adaptive_max_pool1d, adaptive)},
       {"adaptive_max_pool2d", bind(adaptive_max_pool2d, adaptive)},
       {"adaptive_max_pool3d", bind(adaptive_max_pool3d, adaptive)},
-      {"adaptive_avg_pool1d", bind(adaptive_avg_pool1d, adaptive)},
-      {"adaptive_avg_pool2d", bind(adaptive_avg_pool2d, adaptive)},
-      {"adaptive_avg_pool3d", bind(adaptive_avg_pool3d, adaptive)},
+      {"adaptive_avg_pool1d", bind(adaptive_avg_pool1d, adaptive_avg)},
+      {"adaptive_avg_pool2d", bind(adaptive_avg_pool2d, adaptive_avg)},
+      {"adaptive_avg_pool3d", bind(adaptive_avg_pool3d, adaptive_avg)},
       {"global_max_pool1d", global_max_pool1d},
       {"global_max_pool2d", global_max_pool2d},
       {"global_max_pool3d", global_max_pool3d},
-      {"global_avg_pool1d", global_avg_pool1d},
-      {"global_avg_pool2d", global_avg_pool2d},
-      {"global_avg_pool3d", global_avg_pool3d},
+      {"global_avg_pool1d", bind(global_avg_pool1d, global_avg)},
+      {"global_avg_pool2d", bind(global_avg_pool2d, global_avg)},
+      {"global_avg_pool3d", bind(global_avg_pool3d, global_avg)},
       {"lp_pool1d", bind(lp_pool1d, lp)},
       {"lp_pool2d", bind(lp_pool2d, lp)},
       {"lp_pool3d", bind(lp_pool3d, lp)},
@@ -213,7 +215,7 @@ TEST(Registry, RowsAreCompleteAndConsistent) {
         {"median", choice},
         {"mode", choice},
         {"sum", 0},
-        {"avg", window ? kTakesDivisor | kTakesQuantization : 0},
+        {"avg", window ? kTakesDivisor | kTakesQuantization : kTakesQuantization},
         {"lp", kTakesNormType},
         {"lse", kTakesSharpness},
         {"soft", kTakesSharpness},

@@ -100,9 +100,9 @@ CENOTE_EXPORT ValuesAndIndices adaptive_max_pool2d_with_indices(const at::Tensor
 CENOTE_EXPORT ValuesAndIndices adaptive_max_pool3d_with_indices(const at::Tensor& x,
                                                                 const AdaptivePoolOptions& options);
 
-CENOTE_EXPORT at::Tensor adaptive_avg_pool1d(const at::Tensor& x, const AdaptivePoolOptions& options);
-CENOTE_EXPORT at::Tensor adaptive_avg_pool2d(const at::Tensor& x, const AdaptivePoolOptions& options);
-CENOTE_EXPORT at::Tensor adaptive_avg_pool3d(const at::Tensor& x, const AdaptivePoolOptions& options);
+CENOTE_EXPORT at::Tensor adaptive_avg_pool1d(const at::Tensor& x, const AdaptiveAvgPoolOptions& options);
+CENOTE_EXPORT at::Tensor adaptive_avg_pool2d(const at::Tensor& x, const AdaptiveAvgPoolOptions& options);
+CENOTE_EXPORT at::Tensor adaptive_avg_pool3d(const at::Tensor& x, const AdaptiveAvgPoolOptions& options);
 
 CENOTE_EXPORT at::Tensor adaptive_lp_pool1d(const at::Tensor& x, const AdaptiveLpPoolOptions& options);
 CENOTE_EXPORT at::Tensor adaptive_lp_pool2d(const at::Tensor& x, const AdaptiveLpPoolOptions& options);
@@ -118,9 +118,9 @@ CENOTE_EXPORT ValuesAndIndices global_max_pool1d_with_indices(const at::Tensor& 
 CENOTE_EXPORT ValuesAndIndices global_max_pool2d_with_indices(const at::Tensor& x);
 CENOTE_EXPORT ValuesAndIndices global_max_pool3d_with_indices(const at::Tensor& x);
 
-CENOTE_EXPORT at::Tensor global_avg_pool1d(const at::Tensor& x);
-CENOTE_EXPORT at::Tensor global_avg_pool2d(const at::Tensor& x);
-CENOTE_EXPORT at::Tensor global_avg_pool3d(const at::Tensor& x);
+CENOTE_EXPORT at::Tensor global_avg_pool1d(const at::Tensor& x, const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_avg_pool2d(const at::Tensor& x, const GlobalAvgPoolOptions& options = {});
+CENOTE_EXPORT at::Tensor global_avg_pool3d(const at::Tensor& x, const GlobalAvgPoolOptions& options = {});
 
 CENOTE_EXPORT at::Tensor global_lp_pool1d(const at::Tensor& x, const GlobalLpPoolOptions& options = {});
 CENOTE_EXPORT at::Tensor global_lp_pool2d(const at::Tensor& x, const GlobalLpPoolOptions& options = {});
