@@ -274,7 +274,7 @@ void SummariseManyPixels(const PixelWindow<T>& window, const Parameters<T>& para
   };
   const auto add_terms = [&](std::int64_t begin, std::int64_t end, const auto& load, Summary<WideTag<T>>& s)
                              HWY_ATTR { AddTerms<Rule>(d, begin, end, load, KeepNothing(), s); };
-  each_vector([&](const auto& load, std::int64_t c, Summary<WideTag<T>>& s) HWY_ATTR {
+  each_vector([&]([[maybe_unused]] const auto& load, std::int64_t c, Summary<WideTag<T>>& s) HWY_ATTR {
     parameters.set_many(d, c, s);
     s.count = hn::Set(d, static_cast<T>(taps));
     s.first = FirstOfNone<Rule>(d);
@@ -290,7 +290,7 @@ void SummariseManyPixels(const PixelWindow<T>& window, const Parameters<T>& para
                     HWY_ATTR { Rule::choose_shift(d, s); });
   }
   each_block(add_terms);
-  each_vector([&](const auto& load, std::int64_t, Summary<WideTag<T>>& s) HWY_ATTR {
+  each_vector([&]([[maybe_unused]] const auto& load, std::int64_t, Summary<WideTag<T>>& s) HWY_ATTR {
     if constexpr (TriesUnscaled<Rule>) {
       if (!FinishUnscaled<Rule>(d, s)) SummariseInTwoPasses<Rule>(d, taps, load, KeepNothing(), s);
     } else {

@@ -293,7 +293,8 @@ std::int64_t parts_of(const Tensor5& y, const Runs& runs, std::size_t element_by
   const std::int64_t groups = std::max<std::int64_t>(y.size[0] * runs.groups(), 1);
   const std::int64_t bytes =
       positions_of(y.size) * runs.channels() * static_cast<std::int64_t>(element_bytes);
-  return std::max<std::int64_t>(1, std::min(ceil_divide(2 * num_threads(), groups), bytes / kLeastBytes));
+  return std::max<std::int64_t>(
+      1, std::min(ceil_divide(std::int64_t{2} * num_threads(), groups), bytes / kLeastBytes));
 }
 
 /// The first index, row-major, that names no element of a plane. Only after one was met.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <vector>
 
@@ -103,9 +104,11 @@ TEST_P(Quantized, AdaptiveAndGlobal) {
   EXPECT_EQ(values_of(adaptive_avg_pool1d(x, {.output_size = 3, .quantization = quantization})),
             (Values{7, 12, 13}));
   EXPECT_EQ(values_of(global_avg_pool1d(x, {quantization})), (Values{11}));  // (3.6 - 3) * 2 = 1.2
-  const GuardedTensor pixels(DType::i8, Dims{2, 17, 4, 6}, Values(2 * 17 * 4 * 6, -7.0));
+  constexpr std::size_t kPlanes = 34;
+  constexpr std::size_t kPixels = 24;
+  const GuardedTensor pixels(DType::i8, Dims{2, 17, 4, 6}, Values(kPlanes * kPixels, -7.0));
   const Quantization halves{.x_scale = 1, .x_zero_point = 0, .y_scale = 2, .y_zero_point = 1};
-  EXPECT_EQ(values_of(global_avg_pool2d(pixels, {halves})), Values(2 * 17, -4.0 + 1));  // -3.5, half to even
+  EXPECT_EQ(values_of(global_avg_pool2d(pixels, {halves})), Values(kPlanes, -4.0 + 1));  // -3.5, half to even
 }
 
 TEST(QuantizedErrors, NameTheArgument) {
