@@ -24,6 +24,15 @@ using cenote::DType;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kUlps = 8;  // roundings that the 4 ulp of exp and log are worth
 
+/// of_each(x[i]), one after another.
+template <class T, class OfEach>
+auto each(const std::vector<T>& x, const OfEach& of_each) {
+  std::vector<decltype(of_each(x.front()))> results;
+  results.reserve(x.size());
+  for (const T& value : x) results.push_back(of_each(value));
+  return results;
+}
+
 /// A number and how far it may be off.
 struct Rough {
   double value = 0;
@@ -112,8 +121,7 @@ double largest_of(const std::vector<double>& x) { return *std::max_element(x.beg
 bool is_nan(double value) { return std::isnan(value); }
 
 Pooled lp(const Arithmetic& t, const std::vector<double>& x, double norm_type) {
-  std::vector<double> magnitudes;
-  for (const double value : x) magnitudes.push_back(std::abs(value));
+  const std::vector<double> magnitudes = each(x, [](double value) { return std::abs(value); });
   const double largest = largest_of(magnitudes);
   const auto term = [&](Rough ratio, Rough p) {
     return norm_type == 1 ? ratio : norm_type == 2 ? t.multiply(ratio, ratio) : t.power(ratio, p);
@@ -122,9 +130,8 @@ Pooled lp(const Arithmetic& t, const std::vector<double>& x, double norm_type) {
   if (norm_type == kInfinity || largest == 0) return pooled;  // the slopes are -1, 0 or 1
   const Rough p = t.constant(norm_type);
   if (std::isfinite(largest)) {
-    std::vector<Rough> terms;
-    for (const double value : magnitudes) terms.push_back(term(t.divide({value, 0}, {largest, 0}), p));
-    Rough root = t.sum(terms);
+    Rough root =
+        t.sum(each(magnitudes, [&](double value) { return term(t.divide({value, 0}, {largest, 0}), p); }));
     if (norm_type == 2) root = t.root(root);
     if (norm_type != 1 && norm_type != 2) root = t.power(root, t.divide({1, 0}, p));
     pooled.y = t.multiply({largest, 0}, root);
@@ -210,8 +217,7 @@ Pooled gem(const Arithmetic& t, const std::vector<double>& x, double parameter, 
 }
 
 Rough mean_of(const Arithmetic& t, const std::vector<double>& x) {
-  std::vector<Rough> terms;
-  for (const double value : x) terms.push_back({value, 0});
+  const std::vector<Rough> terms = each(x, [](double value) { return Rough{value, 0}; });
   return t.divide(t.sum(terms), t.constant(static_cast<double>(x.size())));
 }
 
@@ -220,14 +226,13 @@ Pooled deviation(const Arithmetic& t, const std::vector<double>& x) {
   const auto is_first = [&](double value) { return value == x[0]; };
   if (std::all_of(x.begin(), x.end(), is_first)) return {{}, std::vector<Rough>(x.size())};
   const Rough count = t.constant(static_cast<double>(x.size()));
-  std::vector<Rough> from_first;
-  for (const double value : x) from_first.push_back(t.subtract({value, 0}, {x[0], 0}));
+  const std::vector<Rough> from_first =
+      each(x, [&](double value) { return t.subtract({value, 0}, {x[0], 0}); });
   const Rough mean = t.add({x[0], 0}, t.divide(t.sum(from_first), count));
   Pooled pooled;
   // Scaled by the largest distance, so that no square is lost.
-  std::vector<Rough> distances;
+  const std::vector<Rough> distances = each(x, [&](double value) { return t.subtract({value, 0}, mean); });
   double largest = 0;
-  for (const double value : x) distances.push_back(t.subtract({value, 0}, mean));
   for (const Rough& distance : distances) largest = std::max(largest, distance.largest());
   std::vector<Rough> squares;
   for (const Rough& distance : distances) {
@@ -351,9 +356,7 @@ class Bounding {
   }
 
   std::vector<double> elements(std::size_t plane, const std::vector<std::size_t>& window) const {
-    std::vector<double> elements;
-    for (const std::size_t at : window) elements.push_back(x_[plane * plane_ + at]);
-    return elements;
+    return each(window, [&](std::size_t at) { return x_[plane * plane_ + at]; });
   }
 
   void bound(std::size_t plane) {

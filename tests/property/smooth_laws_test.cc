@@ -116,7 +116,7 @@ RC_GTEST_PROP(SmoothLaws, LogSumExpLiesBetweenMeanAndMaximumAndGrows, ()) {
   const std::vector<double> mean = pool_with(one, prefix_of(one) + "avg_pool", x);
   const std::vector<double> maximum = pool_with(one, prefix_of(one) + "max_pool", x);
   const std::vector<double> y = pool(one, x);
-  one.arguments.sharpness = *one.arguments.sharpness * 2;
+  one.arguments.sharpness = one.arguments.sharpness.value_or(10) * 2;
   const std::vector<double> sharper = pool(one, x);
   for (std::size_t i = 0; i < y.size(); ++i) {
     RC_ASSERT(y[i] <= maximum[i] + 1e-11);
