@@ -26,10 +26,10 @@ std::vector<std::string> option_names(const OpInfo& op) {
   if (op.parameters & kTakesUnpool) names = {"kernel", "stride", "padding", "output_size", "index_order"};
   if (op.parameters & kTakesDivisor) names.insert(names.end(), {"count_include_pad", "divisor_override"});
   if (op.parameters & kTakesIndexOrder) names.emplace_back("index_order");
+  if (op.parameters & kTakesOutputSize) names.emplace_back("output_size");
   if (op.parameters & kTakesQuantization) {
     names.insert(names.end(), {"x_scale", "x_zero_point", "y_scale", "y_zero_point"});
   }
-  if (op.parameters & kTakesOutputSize) names.emplace_back("output_size");
   if (op.parameters & kTakesNormType) names.emplace_back("norm_type");
   if (op.parameters & kTakesSharpness) names.emplace_back("sharpness");
   if (op.parameters & kTakesGem) names.insert(names.end(), {"p", "eps"});
