@@ -65,11 +65,6 @@ class Arithmetic {
     if (!(least > 0)) return {quotient, kInfinity};
     return rounded(quotient, (a.error + std::abs(quotient) * b.error) / least);
   }
-  /// a * (1 / b), which rounds twice.
-  Rough multiply_by_inverse(Rough a, Rough b) const {
-    const Rough quotient = divide(a, b);
-    return rounded(quotient.value, quotient.error);
-  }
   Rough root(Rough a) const {
     const double value = std::sqrt(a.value);
     return rounded(value, std::min(std::sqrt(a.error), a.error / value));
@@ -140,8 +135,8 @@ Pooled lp(const Arithmetic& t, const std::vector<double>& x, double norm_type) {
   const Rough less = t.subtract(p, {1, 0});
   for (std::size_t i = 0; i < x.size(); ++i) {
     if (x[i] == 0) continue;
-    pooled.slopes[i] = norm_type == 2 ? t.multiply_by_inverse({magnitudes[i], 0}, pooled.y)
-                                      : t.power(t.divide({magnitudes[i], 0}, pooled.y), less);
+    const Rough ratio = t.divide({magnitudes[i], 0}, pooled.y);
+    pooled.slopes[i] = norm_type == 2 ? ratio : t.power(ratio, less);
   }
   return pooled;
 }
@@ -167,7 +162,7 @@ Pooled log_sum_exp(const Arithmetic& t, const std::vector<double>& x, double sha
   const Rough sum = t.sum(weights);
   const Rough mean = t.divide(sum, t.constant(static_cast<double>(x.size())));
   pooled.y = t.add({largest, 0}, t.divide(t.logarithm(mean), t.constant(sharpness)));
-  for (std::size_t i = 0; i < x.size(); ++i) pooled.slopes[i] = t.multiply_by_inverse(weights[i], sum);
+  for (std::size_t i = 0; i < x.size(); ++i) pooled.slopes[i] = t.divide(weights[i], sum);
   return pooled;
 }
 
@@ -186,7 +181,7 @@ Pooled soft(const Arithmetic& t, const std::vector<double>& x, double sharpness)
   for (std::size_t i = 0; i < x.size(); ++i) {
     if (x[i] == -kInfinity) continue;
     const Rough distance = t.multiply(t.constant(sharpness), t.subtract({x[i], 0}, pooled.y));
-    pooled.slopes[i] = t.multiply(t.multiply_by_inverse(weights[i], sum), t.add({1, 0}, distance));
+    pooled.slopes[i] = t.multiply(t.divide(weights[i], sum), t.add({1, 0}, distance));
   }
   return pooled;
 }
@@ -209,9 +204,8 @@ Pooled gem(const Arithmetic& t, const std::vector<double>& x, double parameter, 
   for (std::size_t i = 0; i < x.size(); ++i) {
     if (x[i] <= eps) continue;
     // Of power 1 the slopes are those of a mean, beside NaN too.
-    const Rough ratio = t.multiply_by_inverse({x[i], 0}, pooled.y);
-    const Rough power = parameter == 1 ? Rough{1, 0} : t.power(ratio, less);
-    pooled.slopes[i] = t.multiply_by_inverse(power, count);
+    const Rough power = parameter == 1 ? Rough{1, 0} : t.power(t.divide({x[i], 0}, pooled.y), less);
+    pooled.slopes[i] = t.divide(power, count);
   }
   return pooled;
 }
@@ -244,7 +238,7 @@ Pooled deviation(const Arithmetic& t, const std::vector<double>& x) {
   // However far mean and y are off, no distance is more than sqrt(n) of a deviation.
   const double most = 2 / std::sqrt(static_cast<double>(x.size()));
   for (std::size_t i = 0; i < x.size(); ++i) {
-    pooled.slopes[i] = t.divide(t.multiply_by_inverse(distances[i], pooled.y), count);
+    pooled.slopes[i] = t.divide(t.divide(distances[i], pooled.y), count);
     pooled.slopes[i].error = std::min(pooled.slopes[i].error, most);
   }
   return pooled;
