@@ -158,7 +158,7 @@ HWY_INLINE VecOf<D> FiniteOr(D d, VecOf<D> v, VecOf<D> otherwise) {
   return hn::IfThenElse(IsFinite(d, v), v, otherwise);
 }
 
-/// (sum |x|^p)^(1/p), the terms scaled by the largest magnitude.
+/// (sum |x|^p)^(1/p), the terms scaled by the largest magnitude where they need it.
 template <int kPower>
 struct LpRule {
   using First = MaxReduction;
