@@ -1,6 +1,6 @@
 # Cenote's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench asan tsan lint format
+.PHONY: help setup configure program build run test bench asan tsan lint format
 
 BUILD := build/release
 JOBS ?= $(shell nproc)
@@ -12,12 +12,17 @@ help:  ## Show this list
 setup:  ## Install what is missing: Debian packages, and .venv with torch
 	@tools/setup.sh
 
-build: setup  ## Build the release preset into build/release
+configure: setup
 	@echo "== build: configuring and compiling into $(BUILD)"
 	@cmake --preset release --log-level=NOTICE -DCENOTE_WERROR=$(if $(CI),ON,OFF)
+
+program: configure
+	@cmake --build $(BUILD) -j$(JOBS) --target cenote_cli
+
+build: configure  ## Build the release preset into build/release
 	@cmake --build $(BUILD) -j$(JOBS)
 
-run: build  ## Train two epochs on Fashion-MNIST and write a report
+run: program  ## Build the program, then train two epochs on Fashion-MNIST and write a report
 	@out=runs/fashion-mnist-$$(date +%Y%m%d-%H%M%S)-$$$$; \
 	echo "== run: training $(EPOCHS) epochs on Fashion-MNIST into $$out"; \
 	$(BUILD)/bin/cenote train --data fashion-mnist --epochs $(EPOCHS) --out "$$out" && \
