@@ -32,13 +32,12 @@ Axes adaptive_axes(const Array5& in, const Array5& out) {
 /// Windows that a few vectors hold are read from the row buffer, where the rows are one already.
 template <class T>
 bool narrow_windows(const Axis& w) {
-  return w.kernel() < 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>())) &&
-         w.in() <= kTilePositions;
+  return w.kernel() < 2 * lanes_of<T>() && w.in() <= kTilePositions;
 }
 
 template <class Reduction, class T>
 HWY_INLINE T ReduceNarrow(const T* from, std::int64_t count) {
-  if (count >= 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()))) {
+  if (count >= 2 * lanes_of<T>()) {
     return static_cast<T>(ReduceContiguous<Reduction>(from, count));
   }
   T reduced = from[0];

@@ -59,7 +59,7 @@ HWY_INLINE void ForEachTap(const PixelTaps<T>& taps, const Visit& visit) {
 /// (kLong) are sums of partial sums.
 template <class Reduction, bool kTile, bool kLong, class T, class Emit>
 HWY_INLINE void ReduceChannels(const PixelTaps<T>& taps, std::int64_t c, std::size_t part, const Emit& emit) {
-  const hn::ScalableTag<T> d;
+  const WideTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto identity = hn::Set(d, Reduction::template identity<T>());
   auto acc0 = identity, acc1 = identity, acc2 = identity, acc3 = identity;
@@ -100,7 +100,7 @@ HWY_INLINE void ReduceChannels(const PixelTaps<T>& taps, std::int64_t c, std::si
 /// All channels of one output pixel: emit(c, vector).
 template <class Reduction, bool kLong, class T, class Emit>
 HWY_INLINE void ReducePixel(const PixelTaps<T>& taps, std::int64_t channels, const Emit& emit) {
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
+  const auto lanes = lanes_of<T>();
   std::int64_t c = 0;
   for (; c + 4 * lanes <= channels; c += 4 * lanes) ReduceChannels<Reduction, true, kLong>(taps, c, 0, emit);
   for (; c < channels; c += lanes) {
@@ -123,7 +123,7 @@ HWY_INLINE void TakeBetter(D d, DI di, VecOf<D> value, VecOf<DI> tap, VecOf<D>& 
 template <class T, class Key>
 HWY_INLINE void MaxPixelWithKeys(const PixelTaps<T>& taps, std::int64_t channels, const RowSink<T>& values,
                                  Key* keys) {
-  const hn::ScalableTag<T> d;
+  const WideTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto lowest = hn::Set(d, MaxReduction::identity<T>());
@@ -209,7 +209,7 @@ void ChannelsLastMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) 
   ForEachPixel<T>(
       x, y, axes, false, [] { return NoState{}; },
       [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
-        const hn::ScalableTag<T> d;
+        const WideTag<T> d;
         T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
         const RowSink<T> sink(to, 1, y.size[1]);
         ReducePixel<MaxReduction, false>(taps, x.size[1],
@@ -283,7 +283,7 @@ void ChannelsLastAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes, 
   using State = PixelDivisors<Divisors>;
   const auto make_state = [&] { return State(divisors, axes[2].out()); };
   const auto pixel = [&](State& state, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
-    const hn::ScalableTag<T> d;
+    const WideTag<T> d;
     const std::int64_t divisor = state.at(at[1], at[2], ow);
     T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
     const RowSink<T> sink(to, 1, y.size[1]);

@@ -61,7 +61,7 @@ void ForEachGradPixel(const Tensor5& grad_x, const Axes& axes, const Add& add, c
 /// Sums term(reader, c, part) over the readers for every vector of channels.
 template <class T, class List, class Term>
 HWY_INLINE void SumReaders(const List& list, std::int64_t channels, T* to, const Term& term) {
-  const hn::ScalableTag<T> d;
+  const WideTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   std::int64_t c = 0;
   for (; c + 2 * lanes <= channels; c += 2 * lanes) {
@@ -98,7 +98,7 @@ void ChannelsLastMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, 
                  row.tap * axes[2].kernel() + column.tap, T{1}};
   };
   ForEachGradPixel<T, Entry>(grad_x, axes, add, [&](const std::vector<Entry>& list, T* to) HWY_ATTR {
-    const hn::ScalableTag<T> d;
+    const WideTag<T> d;
     const hn::RebindToSigned<decltype(d)> di;
     SumReaders(
         list, channels, to, [&](const Entry& reader, std::int64_t c, std::size_t part) CENOTE_VECTOR_LAMBDA {
@@ -125,7 +125,7 @@ void ChannelsLastAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, 
                  static_cast<T>(1.0 / static_cast<double>(divisor))};
   };
   ForEachGradPixel<T, Entry>(grad_x, axes, add, [&](const std::vector<Entry>& list, T* to) HWY_ATTR {
-    const hn::ScalableTag<T> d;
+    const WideTag<T> d;
     SumReaders(list, grad_x.size[1], to,
                [&](const Entry& reader, std::int64_t c, std::size_t part) CENOTE_VECTOR_LAMBDA {
                  return hn::Mul(hn::Set(d, reader.scale), LoadLanes<true>(d, reader.grads + c, 1, part));

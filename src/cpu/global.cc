@@ -51,7 +51,7 @@ constexpr std::int64_t kPixelBlock = 256;
 template <class Reduction, class T>
 HWY_NOINLINE void ReducePixels(const T* from, std::int64_t step, std::int64_t count, std::int64_t channels,
                                T* acc) {
-  const hn::ScalableTag<T> d;
+  const WideTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   for (std::int64_t c = 0; c < channels;) {
     const std::int64_t left = channels - c;

@@ -368,7 +368,7 @@ void SelectPixels(const Tensor5& y, const Tensor5* indices, const ConstTensor5& 
     PixelOffsets offsets;
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      if (unit == begin || at[4] == 0) offsets.collect(axes, {0, 0, at[1], at[2], at[3]}, x.stride, x.stride);
+      offsets.collect(axes, {0, 0, at[1], at[2], at[3]}, x.stride, x.stride);
       const std::int64_t first = at[4] * kChannelBlock;
       T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + at[3] * y.stride[4];
       const T* const from = plane_of<const T>(x, at[0], 0);

@@ -128,7 +128,7 @@ template <class Reduction, int kStride, int kTaps, int kRows, class T, class Emi
 HWY_NOINLINE std::int64_t ReduceShortRows(const InputRows<T>& input, std::int64_t first_row,
                                           std::int64_t row_step, std::int64_t count, const Axis& w,
                                           Emit& emitter) {
-  const hn::ScalableTag<T> d;
+  const WideTag<T> d;
   using V = VecOf<decltype(d)>;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t step = kStride * lanes;
@@ -278,7 +278,7 @@ void ForEachShortRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes, 
       if (rows.count() > 0) {
         ReduceRun<Reduction, kStride, kTaps>(rows, row_step, run, w, emit);
       } else {
-        const hn::ScalableTag<T> d;
+        const WideTag<T> d;
         const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
         for (std::int64_t i = 0; i < run; ++i, emit.next_row()) {
           for (std::int64_t m = 0; m < w.out(); m += lanes) {

@@ -10,6 +10,7 @@
 #include "cpu/scatter-inl.h"
 #include "cpu/smooth_backward.h"
 #include "cpu/smooth_passes-inl.h"
+#include "cpu/smooth_pixels-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -214,30 +215,43 @@ class PixelGradients {
   }
 
   void run(const PixelWindow<T>& window, const T* incoming, T* to) const {
-    if (window.offsets.count() <= kSumBlock) return run_few(window, incoming, to);
+    if (!window.pixels.many()) return run_few(window, incoming, to);
     const D d;
-    SummariseManyPixels<Rule>(window, parameters_, summaries_.get());
+    ManyPixels<Rule, T>(window, summaries_.get()).summarise(parameters_);
     Summary<D>* s = summaries_.get();
     ForEachChannelVector<T>(window.first, window.last,
                             [&](std::int64_t, std::size_t) HWY_ATTR { Rule::prepare_slopes(d, *s++); });
-    ForEachBlock(window.offsets.count(), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-      Summary<D>* of_channels = summaries_.get();
-      ForEachChannelVector<T>(window.first, window.last, [&](std::int64_t c, std::size_t part) HWY_ATTR {
-        const V gradient = LoadLanes<true>(d, incoming + c, 1, part);
-        for (std::int64_t i = begin; i < end; ++i) {
-          put(window, i, to + c, part,
-              hn::Mul(gradient, SlopeInOrder<Rule>(d, *of_channels, window.load(i, c, part))));
-        }
-        ++of_channels;
-      });
+    window.pixels.for_each_block([&](const PixelRun& block) HWY_ATTR {
+      ForEachSummaryTile(window, summaries_.get(),
+                         [&]<int kVectors>(std::int64_t c, std::size_t part, Summary<D>* of_tile)
+                             HWY_ATTR { run_tile<kVectors>(window, block, c, part, of_tile, incoming, to); });
     });
   }
 
  private:
+  template <int kVectors>
+  HWY_INLINE void run_tile(const PixelWindow<T>& window, const PixelRun& block, std::int64_t c,
+                           std::size_t part, Summary<D>* s, const T* incoming, T* to) const {
+    const D d;
+    V gradients[kVectors];
+    for (int v = 0; v < kVectors; ++v)
+      gradients[v] = LoadLanes<true>(d, incoming + c + v * lanes_of<T>(), 1, part);
+    const T* from = window.from + block.x + c;
+    T* target = to + block.grad_x + c;
+    for (std::int64_t i = 0; i < block.count; ++i) {
+      for (int v = 0; v < kVectors; ++v) {
+        const V element = LoadLanes<true>(d, from + v * lanes_of<T>(), 1, part);
+        put(target + v * lanes_of<T>(), part, hn::Mul(gradients[v], SlopeInOrder<Rule>(d, s[v], element)));
+      }
+      from += window.pixels.x_step();
+      target += window.pixels.grad_step();
+    }
+  }
+
   /// Up to kSumBlock taps.
   void run_few(const PixelWindow<T>& window, const T* incoming, T* to) const {
     const D d;
-    const std::int64_t taps = window.offsets.count();
+    const std::int64_t taps = window.pixels.count();
     ForEachChannelVector<T>(window.first, window.last, [&](std::int64_t c, std::size_t part) HWY_ATTR {
       const auto load = [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return window.load(i, c, part); };
       const V gradient = LoadLanes<true>(d, incoming + c, 1, part);
@@ -252,22 +266,21 @@ class PixelGradients {
         Rule::prepare_slopes(d, s);
         for (std::int64_t i = 0; i < taps; ++i) {
           const V term = hn::Load(d, terms + i * lanes_of<T>());
-          put(window, i, to + c, part, hn::Mul(gradient, Rule::slope_of_term(d, s, load(i), term)));
+          put(to + c + window.pixels.grad_x(i), part,
+              hn::Mul(gradient, Rule::slope_of_term(d, s, load(i), term)));
         }
       } else {
         Summarise<Rule>(d, taps, load, s);
         Rule::prepare_slopes(d, s);
         for (std::int64_t i = 0; i < taps; ++i) {
-          put(window, i, to + c, part, hn::Mul(gradient, SlopeInOrder<Rule>(d, s, load(i))));
+          put(to + c + window.pixels.grad_x(i), part, hn::Mul(gradient, SlopeInOrder<Rule>(d, s, load(i))));
         }
       }
     });
   }
 
-  HWY_INLINE void put(const PixelWindow<T>& window, std::int64_t i, T* to, std::size_t part,
-                      V gradient) const {
+  HWY_INLINE void put(T* target, std::size_t part, V gradient) const {
     const D d;
-    T* const target = to + window.offsets.grad_x[static_cast<std::size_t>(i)];
     if (adds_) gradient = hn::Add(LoadLanes<true>(d, target, 1, part), gradient);
     if (part == 0) {
       hn::StoreU(gradient, d, target);
@@ -316,11 +329,12 @@ void BackwardPixels(const Tensor5& grad_x, const ConstTensor5& grad_y, const Con
   const Array5& out = grad_y.size;
   const std::int64_t channels = channel_block(apart ? out[0] * out[2] * out[3] * out[4] : 8 * out[0]);
   const std::int64_t blocks = ceil_divide(x.size[1], channels);
-  const auto run = [&](const PixelGradients<Rule, T>& gradients, PixelOffsets& offsets, std::int64_t n,
+  const auto run = [&](const PixelGradients<Rule, T>& gradients, WindowPixels& pixels, std::int64_t n,
                        std::int64_t block, const Array5& position) {
-    if (offsets.count() == 0) return;
+    pixels.move_to(position);
+    if (pixels.count() == 0) return;
     const std::int64_t first = block * channels;
-    gradients.run({offsets, plane_of<const T>(x, n, 0), first, std::min(x.size[1], first + channels)},
+    gradients.run({pixels, plane_of<const T>(x, n, 0), first, std::min(x.size[1], first + channels)},
                   row_of<const T>(grad_y, n, 0, position[2], position[3]) + position[4] * grad_y.stride[4],
                   plane_of<T>(grad_x, n, 0));
   };
@@ -329,12 +343,10 @@ void BackwardPixels(const Tensor5& grad_x, const ConstTensor5& grad_y, const Con
     const std::int64_t grain = row_grain(bytes_per_window<T>(axes) * std::min(channels, x.size[1]));
     return parallel_for(Cursor::total(units), grain, [&](std::int64_t begin, std::int64_t end) {
       const PixelGradients<Rule, T> gradients(parameters, channels, false);
-      PixelOffsets offsets;
+      WindowPixels pixels(axes, x.stride, grad_x.stride);
       Cursor at(units, begin);
       for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-        const Array5 position{0, 0, at[1], at[2], at[3]};
-        if (unit == begin || at[4] == 0) offsets.collect(axes, position, x.stride, grad_x.stride);
-        run(gradients, offsets, at[0], at[4], position);
+        run(gradients, pixels, at[0], at[4], {0, 0, at[1], at[2], at[3]});
       }
     });
   }
@@ -342,15 +354,13 @@ void BackwardPixels(const Tensor5& grad_x, const ConstTensor5& grad_y, const Con
   const Cursor::Index units{1, 1, 1, x.size[0], blocks};
   parallel_for(Cursor::total(units), 1, [&](std::int64_t begin, std::int64_t end) {
     const PixelGradients<Rule, T> gradients(parameters, channels, true);
-    PixelOffsets offsets;
+    WindowPixels pixels(axes, x.stride, grad_x.stride);
     Cursor block(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, block.next()) {
       zero_pixels<T>(grad_x, block[3], block[4] * channels, std::min(x.size[1], (block[4] + 1) * channels));
       Cursor at(outputs, 0);
       for (std::int64_t left = Cursor::total(outputs); left > 0; --left, at.next()) {
-        const Array5 position{0, 0, at[2], at[3], at[4]};
-        offsets.collect(axes, position, x.stride, grad_x.stride);
-        run(gradients, offsets, block[3], block[4], position);
+        run(gradients, pixels, block[3], block[4], {0, 0, at[2], at[3], at[4]});
       }
     }
   });

@@ -11,6 +11,7 @@
 #include "cpu/scatter-inl.h"
 #include "cpu/smooth_forward.h"
 #include "cpu/smooth_passes-inl.h"
+#include "cpu/smooth_pixels-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -99,31 +100,30 @@ void ForwardPixels(const Tensor5& y, const ConstTensor5& x, const Axes& axes,
   const Cursor::Index units{y.size[0], y.size[2], y.size[3], y.size[4], ceil_divide(x.size[1], channels)};
   const std::int64_t grain = row_grain(bytes_per_window<T>(axes) * std::min(channels, x.size[1]));
   parallel_for(Cursor::total(units), grain, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    PixelOffsets offsets;
+    WindowPixels pixels(axes, x.stride, x.stride);
     Scratch<Summary<WideTag<T>>> scratch;  // aligned for vectors
     Summary<WideTag<T>>* const summaries =
         scratch.resize(static_cast<std::size_t>(ceil_divide(channels, lanes_of<T>())));
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      if (unit == begin || at[4] == 0) offsets.collect(axes, {0, 0, at[1], at[2], at[3]}, x.stride, x.stride);
+      pixels.move_to({0, 0, at[1], at[2], at[3]});
       const std::int64_t first = at[4] * channels;
       T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + at[3] * y.stride[4];
-      const PixelWindow<T> window{offsets, plane_of<const T>(x, at[0], 0), first,
+      const PixelWindow<T> window{pixels, plane_of<const T>(x, at[0], 0), first,
                                   std::min(x.size[1], first + channels)};
-      const bool many = offsets.count() > kSumBlock;
-      if (many) SummariseManyPixels<Rule>(window, parameters, summaries);
+      if (pixels.many()) ManyPixels<Rule, T>(window, summaries).summarise(parameters);
       const Summary<WideTag<T>>* next = summaries;
       ForEachChannelVector<T>(window.first, window.last, [&](std::int64_t c, std::size_t part) HWY_ATTR {
         auto result = Constant(d, Rule::kEmpty);
-        if (many) {
+        if (pixels.many()) {
           result = (next++)->y;
-        } else if (offsets.count() > 0) {
+        } else if (pixels.count() > 0) {
           Summary<WideTag<T>> s;
           parameters.set_many(d, c, s);
-          s.count = hn::Set(d, static_cast<T>(offsets.count()));
+          s.count = hn::Set(d, static_cast<T>(pixels.count()));
           Summarise<Rule>(
-              d, offsets.count(),
-              [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return window.load(i, c, part); }, s);
+              d, pixels.count(), [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return window.load(i, c, part); },
+              s);
           result = s.y;
         }
         if (part == 0) {

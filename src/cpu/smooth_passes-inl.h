@@ -14,6 +14,7 @@
 
 #include "backend.h"
 #include "cpu/planar-inl.h"
+#include "cpu/segments-inl.h"
 #include "cpu/smooth_rules-inl.h"
 #include "cpu/window_elements-inl.h"
 #include "hwy/highway.h"
@@ -71,26 +72,37 @@ HWY_INLINE void ReduceKeys(D d, std::int64_t begin, std::int64_t end, const Load
   s.first = First::combine(d, s.first, block);
 }
 
+/// The terms of one block.
+template <class Rule, class D>
+struct TermSums {
+  VecOf<D> sum;
+  VecOf<D> second;
+
+  HWY_INLINE void clear(D d) { sum = second = hn::Zero(d); }
+
+  /// The term of v, which is added.
+  HWY_INLINE VecOf<D> add(D d, const Summary<D>& s, VecOf<D> v) {
+    const auto term = Rule::term(d, s, v);
+    sum = hn::Add(sum, term);
+    if constexpr (Rule::kTwoSums) second = hn::Add(second, Rule::second_term(d, s, v, term));
+    if constexpr (TriesUnscaled<Rule>) second = hn::Or(second, Rule::key(d, s, v));
+    return term;
+  }
+  /// To those of the blocks before.
+  HWY_INLINE void join(Summary<D>& s) const {
+    s.sum = hn::Add(s.sum, sum);
+    s.second_sum = TriesUnscaled<Rule> ? hn::Or(s.second_sum, second) : hn::Add(s.second_sum, second);
+  }
+};
+
 /// The terms of one block, added to those of the blocks before; keep(i, term) may note them.
 template <class Rule, class D, class Load, class Keep>
 HWY_INLINE void AddTerms(D d, std::int64_t begin, std::int64_t end, const Load& load, const Keep& keep,
                          Summary<D>& s) {
-  auto sum = hn::Zero(d);
-  auto second = hn::Zero(d);
-  for (std::int64_t i = begin; i < end; ++i) {
-    const auto v = load(i);
-    const auto term = Rule::term(d, s, v);
-    keep(i, term);
-    sum = hn::Add(sum, term);
-    if constexpr (Rule::kTwoSums) second = hn::Add(second, Rule::second_term(d, s, v, term));
-    if constexpr (TriesUnscaled<Rule>) second = hn::Or(second, Rule::key(d, s, v));
-  }
-  s.sum = hn::Add(s.sum, sum);
-  if constexpr (TriesUnscaled<Rule>) {
-    s.second_sum = hn::Or(s.second_sum, second);
-  } else {
-    s.second_sum = hn::Add(s.second_sum, second);
-  }
+  TermSums<Rule, D> sums;
+  sums.clear(d);
+  for (std::int64_t i = begin; i < end; ++i) keep(i, sums.add(d, s, load(i)));
+  sums.join(s);
 }
 
 struct KeepNothing {
@@ -165,38 +177,11 @@ HWY_INLINE void Summarise(D d, std::int64_t taps, const Load& load, Summary<D>& 
   SummariseInTwoPasses<Rule>(d, taps, load, keep, s);
 }
 
-/// Reduces load(v of neighbours, lanes that are real) over a run; sums join in double, block by block.
-template <class Reduction, class D, class T, class Load>
-HWY_INLINE double ReduceAlong(D d, const T* from, std::int64_t count, const Load& load) {
-  const auto lanes = lanes_of<T>();
-  const auto identity = hn::Set(d, Reduction::template identity<T>());
-  auto total = Reduction::template identity<double>();
-  for (std::int64_t begin = 0; begin < count; begin += kSumBlock * lanes) {
-    const std::int64_t end = std::min(count, begin + kSumBlock * lanes);
-    auto block = identity;
-    auto other = identity;  // so that one addition need not wait for the one before
-    std::int64_t i = begin;
-    for (; i + 2 * lanes <= end; i += 2 * lanes) {
-      block = Reduction::combine(d, block, load(hn::LoadU(d, from + i)));
-      other = Reduction::combine(d, other, load(hn::LoadU(d, from + i + lanes)));
-    }
-    for (; i + lanes <= end; i += lanes) block = Reduction::combine(d, block, load(hn::LoadU(d, from + i)));
-    if (i < end) {
-      const auto left = static_cast<std::size_t>(end - i);
-      const auto last = load(LoadPart(d, from + i, left));
-      block = Reduction::combine(d, block, hn::IfThenElse(hn::FirstN(d, left), last, identity));
-    }
-    block = Reduction::combine(d, block, other);
-    total = Reduction::combine_scalar(total, static_cast<double>(ReduceLanes<Reduction>(d, block)));
-  }
-  return total;
-}
-
 /// As Summarise, over neighbours; all lanes alike.
 template <class Rule, class D, class T>
 HWY_INLINE void SummariseRun(D d, const T* from, std::int64_t count, Summary<D>& s) {
   const auto sum_terms = [&]() HWY_ATTR {
-    s.sum = Constant(d, ReduceAlong<SumReduction>(d, from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
+    s.sum = Constant(d, ReduceContiguous<SumReduction>(from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
                        return Rule::term(d, s, v);
                      }));
   };
@@ -209,8 +194,8 @@ HWY_INLINE void SummariseRun(D d, const T* from, std::int64_t count, Summary<D>&
   if constexpr (Rescales<Rule>) Rule::begin(d, hn::Set(d, from[0]), s);
   if constexpr (!OnePass<Rule>) {
     s.first =
-        Constant(d, ReduceAlong<typename Rule::First>(
-                        d, from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA { return Rule::key(d, s, v); }));
+        Constant(d, ReduceContiguous<typename Rule::First>(
+                        from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA { return Rule::key(d, s, v); }));
     Rule::choose_shift(d, s);
   } else {
     s.first = s.shift = hn::Zero(d);
@@ -222,88 +207,12 @@ HWY_INLINE void SummariseRun(D d, const T* from, std::int64_t count, Summary<D>&
   s.second_sum = hn::Zero(d);
   if constexpr (Rule::kTwoSums) {
     s.second_sum =
-        Constant(d, ReduceAlong<SumReduction>(d, from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
+        Constant(d, ReduceContiguous<SumReduction>(from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
                    return Rule::second_term(d, s, v, Rule::term(d, s, v));
                  }));
   }
   Rule::finish(d, s);
 }
-
-/// Channels first .. last - 1 of one window of pixels.
-template <class T>
-struct PixelWindow {
-  const PixelOffsets& offsets;
-  const T* from;
-  std::int64_t first;
-  std::int64_t last;
-
-  /// Pixels that are read soon: the hardware does not see through jumps from pixel to pixel.
-  void prefetch(std::int64_t begin, std::int64_t end) const {
-    constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
-    for (std::int64_t i = begin; i < end; ++i) {
-      const T* const pixel = from + offsets.x[static_cast<std::size_t>(i)];
-      for (std::int64_t c = first; c < last; c += kLine) hwy::Prefetch(pixel + c);
-    }
-  }
-
-  /// Tap i of the channels from c on.
-  HWY_INLINE VecOf<WideTag<T>> load(std::int64_t i, std::int64_t c, std::size_t part) const {
-    return LoadLanes<true>(WideTag<T>(), from + c + offsets.x[static_cast<std::size_t>(i)], 1, part);
-  }
-};
-
-/// One summary per vector of channels of a window of many taps. All channels of a block of pixels come before
-/// the next block, as memory has them.
-template <class Rule, class T>
-void SummariseManyPixels(const PixelWindow<T>& window, const Parameters<T>& parameters,
-                         Summary<WideTag<T>>* summaries) {
-  const WideTag<T> d;
-  const std::int64_t taps = window.offsets.count();
-  const auto each_vector = [&](const auto& body) HWY_ATTR {
-    Summary<WideTag<T>>* s = summaries;
-    ForEachChannelVector<T>(window.first, window.last, [&](std::int64_t c, std::size_t part) HWY_ATTR {
-      body([&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return window.load(i, c, part); }, c, *s++);
-    });
-  };
-  const auto each_block = [&](const auto& body) HWY_ATTR {
-    ForEachBlock(taps, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-      window.prefetch(end, std::min(taps, end + kSumBlock));
-      each_vector([&](const auto& load, std::int64_t, Summary<WideTag<T>>& s)
-                      HWY_ATTR { body(begin, end, load, s); });
-    });
-  };
-  const auto add_terms = [&](std::int64_t begin, std::int64_t end, const auto& load, Summary<WideTag<T>>& s)
-                             HWY_ATTR { AddTerms<Rule>(d, begin, end, load, KeepNothing(), s); };
-  each_vector([&]([[maybe_unused]] const auto& load, std::int64_t c, Summary<WideTag<T>>& s) HWY_ATTR {
-    parameters.set_many(d, c, s);
-    s.count = hn::Set(d, static_cast<T>(taps));
-    s.first = FirstOfNone<Rule>(d);
-    s.shift = hn::Zero(d);
-    if constexpr (TriesUnscaled<Rule>) BeginUnscaled(d, s);
-    if constexpr (Rescales<Rule>) Rule::begin(d, load(0), s);
-    ClearSums(d, s);
-  });
-  if constexpr (!TriesUnscaled<Rule> && !OnePass<Rule>) {
-    each_block([&](std::int64_t begin, std::int64_t end, const auto& load, Summary<WideTag<T>>& s)
-                   HWY_ATTR { ReduceKeys<Rule>(d, begin, end, load, s); });
-    each_vector([&](const auto&, std::int64_t, Summary<WideTag<T>>& s)
-                    HWY_ATTR { Rule::choose_shift(d, s); });
-  }
-  each_block(add_terms);
-  each_vector([&]([[maybe_unused]] const auto& load, std::int64_t, Summary<WideTag<T>>& s) HWY_ATTR {
-    if constexpr (TriesUnscaled<Rule>) {
-      if (!FinishUnscaled<Rule>(d, s)) SummariseInTwoPasses<Rule>(d, taps, load, KeepNothing(), s);
-    } else {
-      if constexpr (Rescales<Rule>) {
-        if (Rule::choose_scale(d, s)) SumTerms<Rule>(d, taps, load, KeepNothing(), s);
-      }
-      Rule::finish(d, s);
-    }
-  });
-}
-
-/// Channels that one thread takes at a time: many, as they lie side by side, unless there are few windows.
-inline std::int64_t channel_block(std::int64_t windows) { return windows >= 64 ? 512 : 32; }
 
 /// Rules that only whole planes have take no padding.
 template <class Rule>

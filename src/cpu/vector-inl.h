@@ -31,6 +31,15 @@ using VecOf = hn::Vec<D>;
 template <class T>
 constexpr std::size_t kMaxLanes = HWY_MAX_BYTES / sizeof(T);
 
+/// Vectors as wide as they come.
+template <class T>
+using WideTag = hn::ScalableTag<T>;
+
+template <class T>
+std::int64_t lanes_of() {
+  return static_cast<std::int64_t>(hn::Lanes(WideTag<T>()));
+}
+
 /// Vectors along rows stay at 32 bytes: the shifted loads of a row buffer straddle cache lines, with 64 bytes
 /// every one of them. [32, 64, 112, 112] f32, 3x3 stride 2 max, two threads: 10.0 ms with 64, 7.2 ms with 32.
 template <class T>
@@ -150,13 +159,6 @@ struct SumReduction {
 /// Sums of more terms than this are sums of partial sums, so that rounding grows with 64 + n / 64 terms
 /// instead of n.
 constexpr std::int64_t kSumBlock = 64;
-
-/// LoadLanes with the identity of a reduction in the lanes beyond n.
-template <class Reduction, class D, class T>
-HWY_INLINE VecOf<D> LoadOrIdentity(D d, const T* from, std::size_t n) {
-  return hn::IfThenElse(hn::FirstN(d, n), LoadPart(d, from, n),
-                        hn::Set(d, Reduction::template identity<T>()));
-}
 
 /// Reduces load(0) .. load(count - 1), count > 0.
 template <class Reduction, class D, class Load>

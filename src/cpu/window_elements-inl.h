@@ -7,6 +7,7 @@
 #define CENOTE_CPU_WINDOW_ELEMENTS_INL_H_
 #endif
 
+#include <optional>
 #include <vector>
 
 #include "backend.h"
@@ -15,15 +16,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
-
-/// Vectors as wide as they come: these loops compute more than they load.
-template <class T>
-using WideTag = hn::ScalableTag<T>;
-
-template <class T>
-std::int64_t lanes_of() {
-  return static_cast<std::int64_t>(hn::Lanes(WideTag<T>()));
-}
 
 /// The windows of a call; uneven ones have no stride.
 struct Windows {
@@ -132,8 +124,12 @@ struct PixelOffsets {
   std::vector<std::int64_t> x;
   std::vector<std::int64_t> grad_x;
   std::vector<std::int64_t> taps;
+  std::optional<Array5> collected;  // the position
 
+  /// Axes and strides must be the same in all calls.
   void collect(const Axes& axes, const Array5& position, const Array5& x_stride, const Array5& grad_stride) {
+    if (collected == position) return;
+    collected = position;
     const Taps d = axes[0].taps(position[2]);
     const Taps h = axes[1].taps(position[3]);
     const Taps w = axes[2].taps(position[4]);
@@ -163,6 +159,17 @@ template <class T, class Body>
 HWY_INLINE void ForEachChannelVector(std::int64_t first, std::int64_t end, const Body& body) {
   for (std::int64_t c = first; c < end; c += lanes_of<T>())
     body(c, static_cast<std::size_t>(end - c >= lanes_of<T>() ? 0 : end - c));
+}
+
+/// The same vectors, as many as four side by side at a time: body.operator()<vectors>(c, part).
+template <class T, class Body>
+HWY_INLINE void ForEachChannelTile(std::int64_t first, std::int64_t end, const Body& body) {
+  const std::int64_t lanes = lanes_of<T>();
+  std::int64_t c = first;
+  for (; c + 4 * lanes <= end; c += 4 * lanes) body.template operator()<4>(c, 0);
+  for (; c + 2 * lanes <= end; c += 2 * lanes) body.template operator()<2>(c, 0);
+  ForEachChannelVector<T>(
+      c, end, [&](std::int64_t at, std::size_t part) HWY_ATTR { body.template operator()<1>(at, part); });
 }
 
 }  // namespace HWY_NAMESPACE
