@@ -13,7 +13,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 
@@ -21,235 +20,13 @@
 #include "cpu/record-inl.h"
 #include "cpu/rows-inl.h"
 #include "cpu/scratch.h"
+#include "cpu/shared_rows-inl.h"
+#include "cpu/tap_sources-inl.h"
 #include "cpu/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
-
-/// Output columns of one tile and the padded input columns ("positions") that they read.
-struct Tile {
-  std::int64_t first_out;
-  std::int64_t outs;
-  std::int64_t length;     // positions in the buffer
-  std::int64_t lead;       // positions before the first real column
-  std::int64_t first_col;  // the first real column
-  std::int64_t cols;       // real columns
-};
-
-inline Tile make_tile(const Axis& w, std::int64_t index, std::int64_t outs_per_tile) {
-  Tile tile;
-  tile.first_out = index * outs_per_tile;
-  tile.outs = std::min(outs_per_tile, w.out() - tile.first_out);
-  tile.length = (tile.outs - 1) * w.stride() + w.dilated_kernel();
-  const std::int64_t origin = w.start(tile.first_out);
-  tile.first_col = std::max<std::int64_t>(origin, 0);
-  tile.lead = std::min(tile.first_col - origin, tile.length);
-  tile.cols = std::max<std::int64_t>(std::min(w.in(), origin + tile.length) - tile.first_col, 0);
-  return tile;
-}
-
-/// Row buffers stay within the first-level cache.
-constexpr std::int64_t kTilePositions = 4096;
-
-inline std::int64_t outs_per_tile(const Axis& w) {
-  return std::clamp<std::int64_t>((kTilePositions - w.dilated_kernel()) / w.stride(), 1, w.out());
-}
-
-/// One row of positions, as one phase or as even and odd positions. The tail of each phase may be
-/// overwritten by whole vectors.
-template <class T>
-class PhaseBuffer {
- public:
-  static constexpr std::int64_t kSlack =
-      std::int64_t{4} * HWY_MAX_BYTES / static_cast<std::int64_t>(sizeof(T));
-
-  /// `split`: even and odd positions apart. Whole vectors are stored from position `lead` on, so those
-  /// places are aligned.
-  void reserve(std::int64_t length, bool split, std::int64_t lead, std::int64_t gather_slack) {
-    constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
-    split_ = split ? 1 : 0;
-    pitch_ = ((length >> split_) + 1 + kSlack + gather_slack + 2 * kLine) / kLine * kLine;
-    T* const data = data_.resize(static_cast<std::size_t>(pitch_ << split_));
-    std::fill(data, data + (pitch_ << split_), T{0});  // what whole vectors may read beyond the end
-    for (int phase = 0; phase <= split_; ++phase) {
-      const std::int64_t first_stored = (lead + ((lead ^ phase) & split_)) >> split_;
-      begin_[phase] = data + phase * pitch_ + (kLine - first_stored % kLine) % kLine;
-    }
-  }
-  bool split() const { return split_ != 0; }
-  T* at(std::int64_t position) const { return begin_[position & split_] + (position >> split_); }
-  /// Positions begin .. end - 1.
-  void fill(std::int64_t begin, std::int64_t end, T value) const {
-    for (std::int64_t position = begin; position < end; ++position) *at(position) = value;
-  }
-
- private:
-  Scratch<T> data_;
-  T* begin_[2] = {};
-  std::int64_t pitch_ = 0;
-  int split_ = 0;
-};
-
-/// Splits two vectors of neighbouring positions and stores them to the phases of their first position.
-template <class D, class T>
-HWY_INLINE void StorePhases(D d, VecOf<D> low, VecOf<D> high, T* first_phase, T* second_phase) {
-#if HWY_TARGET == HWY_SCALAR  // one lane each: already split
-  hn::StoreU(low, d, first_phase);
-  hn::StoreU(high, d, second_phase);
-#else
-  hn::StoreU(hn::ConcatEven(d, high, low), d, first_phase);
-  hn::StoreU(hn::ConcatOdd(d, high, low), d, second_phase);
-#endif
-}
-
-/// One vector of columns of all rows. kRows is their number, or 0 for any; kFull: no lane is beyond the row.
-template <class Reduction, int kRows, bool kUnit, bool kFull, class T>
-HWY_INLINE VecOf<RowTag<T>> ReduceColumns(const InputRows<T>& rows, std::int64_t offset, std::int64_t stride,
-                                          std::size_t part) {
-  const RowTag<T> d;
-  if constexpr (kRows > 0) {
-    auto acc = LoadLanes<kUnit>(d, rows.row(0) + offset, stride, kFull ? 0 : part);
-    for (std::int64_t i = 1; i < kRows; ++i) {
-      acc = Reduction::combine(d, acc, LoadLanes<kUnit>(d, rows.row(i) + offset, stride, kFull ? 0 : part));
-    }
-    return acc;
-  } else {
-    return ReduceBlocked<Reduction>(d, rows.count(), [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
-      return LoadLanes<kUnit>(d, rows.row(i) + offset, stride, kFull ? 0 : part);
-    });
-  }
-}
-
-/// Asks for what the next output rows will read, for two vectors of columns. The loads of several rows in
-/// turn outrun the hardware's own guess: [32, 64, 112, 112] f32, 3x3 stride 2, AVX2, 17.4 ms without,
-/// 13.9 ms with.
-template <class T>
-HWY_INLINE void PrefetchRows(const InputRows<T>& rows, std::int64_t offset) {
-  constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
-  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(RowTag<T>()));
-  constexpr std::int64_t kTall = 4;
-  const bool tall = rows.count() >= kTall;  // then all of the next window, else new rows a page ahead
-  const std::int64_t ahead =
-      tall ? rows.row(rows.count() - 1) - rows.row(0) + (rows.row(1) - rows.row(0)) : kAhead;
-  for (std::int64_t row = tall ? 0 : std::max<std::int64_t>(rows.count() - 2, 0); row < rows.count(); ++row) {
-    for (std::int64_t line = 0; line < 2 * lanes; line += kLine) {
-      hwy::Prefetch(rows.row(row) + offset + ahead + line);
-    }
-  }
-}
-
-template <class Reduction, int kRows, bool kUnit, class T>
-HWY_NOINLINE void ReduceSomeRows(const InputRows<T>& rows, std::int64_t stride, const Tile& tile,
-                                 const PhaseBuffer<T>& buffer) {
-  const RowTag<T> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const std::int64_t origin = tile.first_col * stride;
-  std::int64_t col = 0;
-  const auto full = [&](std::int64_t at) CENOTE_VECTOR_LAMBDA {
-    return ReduceColumns<Reduction, kRows, kUnit, true>(rows, origin + at * stride, stride, 0);
-  };
-  const auto last = [&](std::int64_t at) CENOTE_VECTOR_LAMBDA {
-    return ReduceColumns<Reduction, kRows, kUnit, false>(rows, origin + at * stride, stride,
-                                                         static_cast<std::size_t>(tile.cols - at));
-  };
-  if (!buffer.split()) {
-    T* const to = buffer.at(tile.lead);
-    for (; col + 2 * lanes <= tile.cols; col += 2 * lanes) {
-      if (kRows == 0) PrefetchRows(rows, origin + col * stride);
-      hn::StoreU(full(col), d, to + col);
-      hn::StoreU(full(col + lanes), d, to + col + lanes);
-    }
-    for (; col + lanes <= tile.cols; col += lanes) hn::StoreU(full(col), d, to + col);
-    if (col < tile.cols) hn::StoreU(last(col), d, to + col);
-    return;
-  }
-  T* const first = buffer.at(tile.lead);
-  T* const second = buffer.at(tile.lead + 1);
-  for (; col + 2 * lanes <= tile.cols; col += 2 * lanes) {
-    PrefetchRows(rows, origin + col * stride);
-    StorePhases(d, full(col), full(col + lanes), first + col / 2, second + col / 2);
-  }
-  if (col + lanes < tile.cols) {
-    StorePhases(d, full(col), last(col + lanes), first + col / 2, second + col / 2);
-  } else if (col + lanes == tile.cols) {
-    const auto low = full(col);
-    StorePhases(d, low, low, first + col / 2, second + col / 2);
-  } else if (col < tile.cols) {
-    const auto low = last(col);
-    StorePhases(d, low, low, first + col / 2, second + col / 2);
-  }
-}
-
-/// Vertical pass: the reduction of all rows, column by column, into the buffer.
-template <class Reduction, bool kUnit, class T>
-void ReduceRows(const InputRows<T>& rows, std::int64_t stride, const Tile& tile,
-                const PhaseBuffer<T>& buffer) {
-  constexpr T kIdentity = Reduction::template identity<T>();
-  if (rows.count() == 0 || tile.cols == 0) {
-    buffer.fill(0, tile.length, kIdentity);
-    return;
-  }
-  switch (rows.count()) {
-    case 1:
-      ReduceSomeRows<Reduction, 1, kUnit>(rows, stride, tile, buffer);
-      break;
-    case 2:
-      ReduceSomeRows<Reduction, 2, kUnit>(rows, stride, tile, buffer);
-      break;
-    case 3:
-      ReduceSomeRows<Reduction, 3, kUnit>(rows, stride, tile, buffer);
-      break;
-    default:
-      ReduceSomeRows<Reduction, 0, kUnit>(rows, stride, tile, buffer);
-  }
-  buffer.fill(0, tile.lead, kIdentity);
-  buffer.fill(tile.lead + tile.cols, tile.length, kIdentity);
-}
-
-/// How often an axis of windows side by side can be halved by joining neighbours.
-inline int halvings(const Axis& w) {
-  if (w.kernel() != w.stride() || w.stride() <= 2 || w.dilation() != 1) return 0;
-  return std::countr_zero(static_cast<std::uint64_t>(w.kernel()));
-}
-
-/// Joins neighbours, positions 2i and 2i + 1 to position i.
-template <class Reduction, class T>
-void HalveRow(T* row, std::int64_t length) {
-  const RowTag<T> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  for (std::int64_t i = 0; 2 * i < length; i += lanes) {
-#if HWY_TARGET == HWY_SCALAR
-    const auto even = hn::LoadU(d, row + 2 * i);
-    const auto odd = hn::LoadU(d, row + 2 * i + 1);
-#else
-    const auto low = hn::LoadU(d, row + 2 * i);
-    const auto high = hn::LoadU(d, row + 2 * i + lanes);
-    const auto even = hn::ConcatEven(d, high, low);
-    const auto odd = hn::ConcatOdd(d, high, low);
-#endif
-    hn::StoreU(Reduction::combine(d, even, odd), d, row + i);
-  }
-}
-
-/// Where tap j of output m is: source(j) + m for stride 1 and 2, source(j) + m * stride beyond.
-template <class T>
-class TapSources {
- public:
-  /// `halved`: how often the row in the buffer is halved before it is read.
-  void set(const PhaseBuffer<T>& buffer, const Axis& w, int halved) {
-    count_ = w.kernel() >> halved;
-    sources_.resize(static_cast<std::size_t>(count_));
-    for (std::int64_t j = 0; j < count_; ++j) sources_.get()[j] = buffer.at(j * w.dilation());
-  }
-  std::int64_t count() const { return count_; }
-  const T* operator[](std::int64_t j) const { return sources_.get()[j]; }
-
- private:
-  Scratch<const T*> sources_;
-  std::int64_t count_ = 0;
-};
 
 /// Horizontal pass: emit(d, m, vector) for each vector of outputs. kTaps is 0, or the number of taps.
 template <class Reduction, int kTaps, bool kGather, class T, class Emit>
@@ -279,6 +56,10 @@ HWY_INLINE void ReduceTapsOfAxis(const TapSources<T>& sources, std::int64_t outs
                                  const Emit& emit) {
   const std::int64_t stride = w.stride() >> halvings(w);
   if (stride == 1 && sources.count() == 1) return ReduceTaps<Reduction, 1, false>(sources, outs, 1, emit);
+  if (doubles(w)) {
+    if (stride > 1) return ReduceTaps<Reduction, 0, true>(sources, outs, stride, emit);
+    return ReduceTaps<Reduction, 2, false>(sources, outs, 1, emit);
+  }
   if (w.stride() > 2) return ReduceTaps<Reduction, 0, true>(sources, outs, stride, emit);
   if (w.kernel() == 2) return ReduceTaps<Reduction, 2, false>(sources, outs, 1, emit);
   if (w.kernel() == 3) return ReduceTaps<Reduction, 3, false>(sources, outs, 1, emit);
@@ -370,47 +151,56 @@ inline Cursor::Index planar_units(const Tensor5& y, std::int64_t tiles) {
   return {y.size[0], y.size[1], y.size[2], y.size[3], tiles};
 }
 
-/// Output rows whose vertical passes run before the horizontal pass of the first of them: a horizontal pass
-/// reads across the vectors that the vertical one has just stored, and would wait for each store.
-/// 3x3 stride 2 on [1, 64, 112, 112] f32, AVX2: 0.27 ms one by one, 0.22 ms by four.
-constexpr std::int64_t kRowBatch = 4;
-
 /// Pools every output row and tile; row.emitter(state, at, first_out, outs, step) says what happens to the
 /// vectors of a row.
 template <class Reduction, bool kUnit, class T, class Row>
 void ForEachBufferedRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Row& row) {
+  const Axis& h = axes[1];
   const Axis& w = axes[2];
   const std::int64_t per_tile = outs_per_tile(w);
   const Cursor::Index units = planar_units(y, ceil_divide(w.out(), per_tile));
-  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * per_tile * w.stride() * axes[1].stride();
-  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+  const bool shares = shares_rows(h);
+  const std::int64_t bytes =
+      static_cast<std::int64_t>(sizeof(T)) * (shares ? kRowBatch : 1) * per_tile * w.stride() * h.stride();
+  const std::int64_t items = Cursor::total(RowBatches::items(units, shares));
+  parallel_for(items, row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     InputRows<T> rows;
-    std::array<PhaseBuffer<T>, kRowBatch> buffers;
-    std::array<TapSources<T>, kRowBatch> sources;
-    const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
+    std::array<RowBuffer<Reduction, T>, kRowBatch> buffers;
+    std::array<const PhaseBuffer<T>*, kRowBatch> positions{};
     for (std::size_t i = 0; i < kRowBatch; ++i) {
-      buffers[i].reserve(longest, w.stride() == 2, w.padding(),
-                         w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0);
-      sources[i].set(buffers[i], w, halvings(w));
+      buffers[i].reserve(w, per_tile);
+      positions[i] = &buffers[i].positions;
     }
     auto state = row.thread_state();
-    Cursor ahead(units, begin);
-    Cursor at = ahead;
-    Tile tile = make_tile(w, at[4], per_tile);
-    for (std::int64_t unit = begin; unit < end; unit += kRowBatch) {
-      const auto batch = static_cast<std::size_t>(std::min(kRowBatch, end - unit));
-      for (std::size_t i = 0; i < batch; ++i, ahead.next()) {
-        if (units[4] > 1) tile = make_tile(w, ahead[4], per_tile);
-        rows.collect(x, plane_of<const T>(x, ahead[0], ahead[1]), axes, ahead[2], ahead[3]);
-        ReduceRows<Reduction, kUnit>(rows, x.stride[4], tile, buffers[i]);
-        std::int64_t length = tile.length;
-        for (int halving = halvings(w); halving > 0; --halving, length /= 2)
-          HalveRow<Reduction>(buffers[i].at(0), length);
+    Tile tile = make_tile(w, 0, per_tile);
+    const auto move_to = [&](const Cursor::Index& at) {
+      if (units[4] > 1) tile = make_tile(w, at[4], per_tile);
+    };
+    RowBatches batches(units, shares, begin, end);
+    while (batches.next()) {
+      move_to(batches[0]);
+      const auto collect = [&](const Cursor::Index& at) {
+        rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
+      };
+      collect(batches[0]);
+      if (shares && batches.whole(h) && rows.count() > 0 && tile.cols > 0) {
+        const SharedRows<T> shared{rows, x.stride[3], h.kernel(), h.stride()};
+        ReduceRowsTogether<Reduction, kUnit>(shared, x.stride[4], tile, positions);
+      } else {
+        for (std::size_t i = 0; i < batches.size(); ++i) {
+          move_to(batches[i]);
+          if (i > 0) collect(batches[i]);
+          ReduceRows<Reduction, kUnit>(rows, x.stride[4], tile, buffers[i].positions);
+        }
       }
-      for (std::size_t i = 0; i < batch; ++i, at.next()) {
-        if (units[4] > 1) tile = make_tile(w, at[4], per_tile);
-        ReduceTapsOfAxis<Reduction>(sources[i], tile.outs, w,
-                                    row.emitter(state, at, tile.first_out, tile.outs, 0));
+      for (std::size_t i = 0; i < batches.size(); ++i) {
+        move_to(batches[i]);
+        buffers[i].join_neighbours(w, tile.length);
+      }
+      for (std::size_t i = 0; i < batches.size(); ++i) {
+        move_to(batches[i]);
+        ReduceTapsOfAxis<Reduction>(buffers[i].sources, tile.outs, w,
+                                    row.emitter(state, batches[i], tile.first_out, tile.outs, 0));
       }
     }
   });
@@ -421,7 +211,8 @@ void ForEachBufferedRow(const ConstTensor5& x, const Tensor5& y, const Axes& axe
 template <class T>
 class RowsSink {
  public:
-  RowsSink(const Tensor5& y, const Cursor& at, std::int64_t first_out, std::int64_t outs, std::int64_t step)
+  RowsSink(const Tensor5& y, const Cursor::Index& at, std::int64_t first_out, std::int64_t outs,
+           std::int64_t step)
       : to_(row_of<T>(y, at[0], at[1], at[2], at[3]) + first_out * y.stride[4]),
         stride_(y.size[4] == 1 ? 1 : y.stride[4]),
         outs_(outs),
@@ -456,7 +247,7 @@ struct MaxRow {
       this->store(d, m, v);
     }
   };
-  Emitter emitter(State&, const Cursor& at, std::int64_t first_out, std::int64_t outs,
+  Emitter emitter(State&, const Cursor::Index& at, std::int64_t first_out, std::int64_t outs,
                   std::int64_t step) const {
     return {{y, at, first_out, outs, step}};
   }
@@ -481,7 +272,7 @@ struct AvgRow {
     T factor;
     bool exact_inverses;
   };
-  Emitter emitter(State& columns, const Cursor& at, std::int64_t first_out, std::int64_t outs,
+  Emitter emitter(State& columns, const Cursor::Index& at, std::int64_t first_out, std::int64_t outs,
                   std::int64_t step) const {
     columns.set(axes[2], divisor, first_out, outs);
     const T factor = row_divisor<T>(axes, divisor, at[2], at[3]);

@@ -54,6 +54,7 @@ class Cursor {
     }
   }
   std::int64_t operator[](std::size_t level) const { return index_[level]; }
+  const Index& index() const { return index_; }
 
   static std::int64_t total(const Index& counts) {
     std::int64_t product = 1;

@@ -274,7 +274,7 @@ void ForEachShortRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes, 
     for (std::int64_t unit = begin; unit < end;) {
       const std::int64_t run = std::min(run_from(at), end - unit);
       rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
-      auto emit = row.emitter(state, at, 0, w.out(), one_row_planes ? y.stride[1] : y.stride[3]);
+      auto emit = row.emitter(state, at.index(), 0, w.out(), one_row_planes ? y.stride[1] : y.stride[3]);
       if (rows.count() > 0) {
         ReduceRun<Reduction, kStride, kTaps>(rows, row_step, run, w, emit);
       } else {

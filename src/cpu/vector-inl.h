@@ -126,6 +126,7 @@ HWY_INLINE VecOf<D> MaxOrNaN(D, VecOf<D> acc, VecOf<D> v) {
 
 struct MaxReduction {
   static constexpr bool kLosesNaN = false;
+  static constexpr bool kIdempotent = true;  // an element may be met twice
   template <class T>
   static constexpr T identity() {
     return -std::numeric_limits<T>::infinity();
@@ -142,6 +143,7 @@ struct MaxReduction {
 
 struct SumReduction {
   static constexpr bool kLosesNaN = false;
+  static constexpr bool kIdempotent = false;
   template <class T>
   static constexpr T identity() {
     return 0;

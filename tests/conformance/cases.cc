@@ -227,6 +227,35 @@ Case draw_case(Draw& draw, const OpInfo& op) {
   return one;
 }
 
+/// Large windows with small strides, which share most of what they read.
+void put_over_each_other(Draw& draw, Case& one) {
+  const int rank = one.op->spatial_rank;
+  const int first = one.sizes.size() - rank;
+  one.arguments.kernel =
+      per_axis(draw, rank, [&](int axis) { return draw.between(2, axis + 3 == rank ? 3 : 20); });
+  one.arguments.stride = per_axis(draw, rank, [&](int) { return draw.between(1, draw.one_in(3) ? 3 : 1); });
+  one.arguments.dilation = per_axis(draw, rank, [&](int) { return draw.between(1, draw.one_in(4) ? 2 : 1); });
+  one.arguments.padding = draw.one_in(2) ? 0 : 1;
+  one.arguments.padding_end = {};
+  for (int axis = 0; axis < rank; ++axis) {
+    const std::int64_t reach =
+        (at_axis(one.arguments.kernel, axis, 1) - 1) * at_axis(one.arguments.dilation, axis, 1) + 1;
+    one.sizes[first + axis] = reach + draw.between(0, rank == 1 ? 60 : 12);
+  }
+}
+
+Case draw_overlapping_case(Draw& draw, const OpInfo& op) {
+  Case one;
+  one.op = &op;
+  do {
+    one.sizes = draw_sizes(draw, op.spatial_rank);
+    one.arguments = draw_arguments(draw, op, one.sizes);
+    put_over_each_other(draw, one);
+  } while (!usable(one, kSmall));
+  draw_elements(draw, one);
+  return one;
+}
+
 Dims draw_large_sizes(Draw& draw, int spatial_rank) {
   constexpr std::int64_t kLargest[] = {20'000, 1'200, 300};
   Dims sizes{1, draw.one_in(2) ? draw.between(1, 3) : draw.between(60, 300)};
@@ -396,6 +425,17 @@ std::vector<Case> generate_cases(int count, std::uint64_t seed) {
     cases.push_back(draw_case(draw, all_ops[next % all_ops.size()]));
   }
   cases.resize(static_cast<std::size_t>(count));
+  return cases;
+}
+
+std::vector<Case> generate_overlapping_cases(int count, std::uint64_t seed) {
+  std::vector<Case> cases;
+  Draw draw(seed);
+  const auto all_ops = cenote::ops();
+  for (std::size_t next = 0; cases.size() < static_cast<std::size_t>(count); ++next) {
+    const OpInfo& op = all_ops[next % all_ops.size()];
+    if (op.parameters & cenote::kTakesWindow) cases.push_back(draw_overlapping_case(draw, op));
+  }
   return cases;
 }
 

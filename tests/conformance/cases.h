@@ -42,6 +42,9 @@ struct Case {
 /// first ones are fixed: windows that lie in the padding alone, and batch 0.
 std::vector<Case> generate_cases(int count, std::uint64_t seed);
 
+/// Those of window ops whose windows are large and overlap much.
+std::vector<Case> generate_overlapping_cases(int count, std::uint64_t seed);
+
 /// Fewer and larger ones: rows of thousands, windows of hundreds of taps, more than a hundred channels.
 std::vector<Case> generate_large_cases(int count, std::uint64_t seed);
 

@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kCases = 6650;
 constexpr int kLargeCases = 266;
+constexpr int kOverlappingCases = 266;
 constexpr std::uint64_t kSeed = 20240611;
 
 /// Collects failing cases and reports the smallest ones, each with its first problem.
@@ -81,7 +82,10 @@ TEST_P(ReferenceConformance, EveryTargetAndLayoutAgrees) {
 TEST_P(ReferenceConformance, EveryTargetAgreesOnLargeCases) {
   FailureLog log;
   int compared = 0;
-  for (const Case& one : generate_large_cases(kLargeCases, kSeed)) {
+  std::vector<Case> cases = generate_large_cases(kLargeCases, kSeed);
+  const std::vector<Case> overlapping = generate_overlapping_cases(kOverlappingCases, kSeed);
+  cases.insert(cases.end(), overlapping.begin(), overlapping.end());
+  for (const Case& one : cases) {
     if (one.op->name != GetParam()) continue;
     const Comparison comparison(one);
     for (const std::string& target : cenote::cpu_targets()) {
