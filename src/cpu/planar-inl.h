@@ -113,19 +113,28 @@ class ColumnDivisors {
  public:
   void set(const Axis& w, const Divisor& divisor, std::int64_t first_out, std::int64_t outs) {
     if (first_out == first_out_ && outs == outs_) return;
+    const bool own = divisor.override_value == 0;
+    const auto divisor_at = [&](std::int64_t o) {
+      return own ? divisor_of(w, o, divisor.count_include_pad) : 1;
+    };
+    // Divisors rise along the axis and fall again.
+    const std::int64_t most = own ? w.kernel() : 1;
+    const bool alike = divisor_at(first_out) == most && divisor_at(first_out + outs - 1) == most;
+    if (alike && alike_ && outs <= outs_) return;
     first_out_ = first_out;
     outs_ = outs;
+    alike_ = alike;
+    powers_of_two_ = true;
     const std::int64_t length = outs + PhaseBuffer<T>::kSlack;
     T* values = values_.resize(static_cast<std::size_t>(length));
     std::fill(values, values + length, T{1});
-    if (divisor.override_value == 0) {
-      for (std::int64_t o = 0; o < outs; ++o) {
-        values[o] = static_cast<T>(divisor_of(w, first_out + o, divisor.count_include_pad));
-      }
+    for (std::int64_t o = 0; o < outs; ++o) {
+      const std::int64_t value = alike ? most : divisor_at(first_out + o);
+      values[o] = static_cast<T>(value);
+      powers_of_two_ = powers_of_two_ && (value & (value - 1)) == 0;
     }
     T* inverses = inverses_.resize(static_cast<std::size_t>(length));
     for (std::int64_t i = 0; i < length; ++i) inverses[i] = 1 / values[i];
-    powers_of_two_ = std::all_of(values, values + outs, power_of_two<T>);
   }
   const T* get() const { return values_.get(); }
   const T* inverses() const { return inverses_.get(); }
@@ -134,6 +143,7 @@ class ColumnDivisors {
  private:
   Scratch<T> values_;
   Scratch<T> inverses_;
+  bool alike_ = false;
   bool powers_of_two_ = false;
   std::int64_t first_out_ = -1;
   std::int64_t outs_ = -1;
