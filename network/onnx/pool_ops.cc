@@ -133,6 +133,11 @@ void take_visits(const Call& call, const Dims& y_sizes, const Dims& kernel) {
                           visits_per_window(kernel, call.inputs[0]->sizes));
 }
 
+/// Global ops read each element of x once.
+void take_visits_of_all(const Call& call) {
+  call.budget.take_visits(call.name(), 1, element_count(call.inputs[0]->sizes));
+}
+
 template <class Function>
 using PerRank = std::array<Function, 3>;
 
@@ -293,6 +298,7 @@ std::vector<Value> global_lp_pool(const Call& call) {
   const int rank = spatial_rank(call, x);
   const DType dtype = pooled_dtype(call, x.type);
   const GlobalLpPoolOptions options{.norm_type = number_attribute(call, "p", 2)};
+  take_visits_of_all(call);
   Output y(call, x.type, dtype, for_rank(kGlobalLpShape, rank)(x.sizes, options));
   for_rank(kGlobalLpInto, rank)(y.view, view_of(x, dtype), options);
   return {y.finish()};
@@ -325,6 +331,7 @@ std::vector<Value> global_max_pool(const Call& call) {
   const Value& x = *call.inputs[0];
   const int rank = spatial_rank(call, x);
   const DType dtype = pooled_dtype(call, x.type);
+  take_visits_of_all(call);
   Output y(call, x.type, dtype, for_rank(kGlobalMaxShape, rank)(x.sizes));
   for_rank(kGlobalMaxInto, rank)(y.view, view_of(x, dtype), nullptr);
   return {y.finish()};
@@ -334,6 +341,7 @@ std::vector<Value> global_average_pool(const Call& call) {
   const Value& x = *call.inputs[0];
   const int rank = spatial_rank(call, x);
   const DType dtype = pooled_dtype(call, x.type);
+  take_visits_of_all(call);
   Output y(call, x.type, dtype, for_rank(kGlobalAvgShape, rank)(x.sizes, {}));
   for_rank(kGlobalAvgInto, rank)(y.view, view_of(x, dtype), {});
   return {y.finish()};

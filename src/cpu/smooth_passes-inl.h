@@ -34,7 +34,7 @@ class Parameters {
     values_.assign(channels + slack, T{1});
     for (std::size_t c = 0; c < channels; ++c) {
       const std::size_t at = rule.parameters.size() > 1 ? first + c : 0;
-      values_[c] = static_cast<T>(rule.parameters[at]);
+      values_[c] = nearest(rule.parameters[at]);
     }
   }
 
@@ -53,6 +53,12 @@ class Parameters {
   }
 
  private:
+  /// The normal number of T next to a value > 0: infinities and zeros would multiply to NaN.
+  static T nearest(double value) {
+    return static_cast<T>(
+        std::clamp<double>(value, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
+  }
+
   T floor_;
   std::vector<T> values_;
 };

@@ -63,7 +63,12 @@ HWY_INLINE VecOf<D> Power(D d, VecOf<D> q, VecOf<D> p) {
   if constexpr (kPower == 1) return q;
   if constexpr (kPower == 2) return hn::Mul(q, q);
   if constexpr (kPower == 3) return hn::Mul(q, hn::Mul(q, q));
-  const auto power = ExpOrNaN(d, hn::Mul(p, hn::Log(d, q)));
+  // Highway's exponential is right up to a little more than the logarithm of the largest number.
+  constexpr bool kDouble = sizeof(hn::TFromD<D>) == sizeof(double);
+  const auto most = Constant(d, kDouble ? 706 : 104);
+  const auto exponent = hn::Mul(p, hn::Log(d, q));
+  const auto infinity = hn::Set(d, std::numeric_limits<hn::TFromD<D>>::infinity());
+  const auto power = hn::IfThenElse(hn::Gt(exponent, most), infinity, ExpOrNaN(d, hn::Min(exponent, most)));
   return hn::IfThenElse(hn::Gt(q, hn::Zero(d)), power, q);
 }
 
@@ -191,7 +196,15 @@ struct LpRule {
       s.y = s.sum;
       return;
     }
-    const auto y = hn::Mul(s.shift, Root<kPower>(d, s.sum, s.parameter));
+    const auto root = Root<kPower>(d, s.sum, s.parameter);
+    auto y = hn::Mul(s.shift, root);
+    if constexpr (kPower == 0) {
+      const auto beyond = hn::Not(IsFinite(d, root));
+      if (!hn::AllFalse(d, beyond)) {  // y may be within the range of the type all the same
+        const auto half = Root<0>(d, s.sum, hn::Add(s.parameter, s.parameter));
+        y = hn::IfThenElse(beyond, hn::Mul(hn::Mul(s.shift, half), half), y);
+      }
+    }
     s.y = hn::IfThenElse(IsFinite(d, s.first), y, s.first);
   }
   template <class D>

@@ -92,6 +92,11 @@ class WorkingPlanes {
   std::unique_ptr<void, Free> memory_;
 };
 
+/// Outputs may be as many as a product of sizes allows, and none where one of those is 0.
+inline bool is_empty(const Tensor5& tensor) {
+  return std::find(tensor.size.begin(), tensor.size.end(), 0) != tensor.size.end();
+}
+
 inline ConstTensor5 as_const(const Tensor5& tensor) {
   return {tensor.data, tensor.dtype, tensor.size, tensor.stride, tensor.first_channel};
 }
@@ -102,7 +107,8 @@ inline std::int64_t channels_together(const ConstTensor5& tensor) {
   return tensor.stride[1] == 1 && tensor.size[1] > 1 ? std::min(kMost, tensor.size[1]) : 1;
 }
 
-/// Calls work(block) in parallel for all blocks of up to `channels` channels; make_work() is called per
+/// Calls work(block) in parallel for all blocks of up to `channels` channels, which are of about one size: a
+/// last channel on its own would be pooled by other loops than its neighbours. make_work() is called per
 /// thread.
 template <class MakeWork>
 void for_each_block(const Array5& size, std::int64_t channels, const MakeWork& make_work) {
@@ -114,8 +120,11 @@ void for_each_block(const Array5& size, std::int64_t channels, const MakeWork& m
                  const SerialScope serial;
                  const auto work = make_work();
                  for (std::int64_t unit = begin; unit < end; ++unit) {
-                   const std::int64_t first = unit % blocks * channels;
-                   work(PlaneBlock{unit / blocks, first, std::min(channels, size[1] - first)});
+                   const std::int64_t block = unit % blocks;
+                   const std::int64_t each = size[1] / blocks;
+                   const std::int64_t more = size[1] % blocks;  // blocks have one channel more
+                   const std::int64_t first = block * each + std::min(block, more);
+                   work(PlaneBlock{unit / blocks, first, each + (block < more ? 1 : 0)});
                  }
                });
 }
@@ -153,6 +162,7 @@ void pool_block(const Backend& loops, const Tensor5& to, const Tensor5* record, 
 template <class Run>
 void pool_in_working_dtype(const Tensor5& y, const Tensor5* record, const ConstTensor5& x, bool sums,
                            Order order, const Run& run) {
+  if (is_empty(y)) return;
   const bool reverse = order == Order::kReversed;
   const Backend& loops = backend();
   const DType dtype = loops.any_dtype ? x.dtype : working_dtype(x.dtype, sums);
@@ -191,6 +201,7 @@ inline std::span<double> doubles_of(const Tensor5& working) {
 template <class Run>
 void pool_quantized(const Tensor5& y, const ConstTensor5& x, const Quantization& quantization,
                     const Run& run) {
+  if (is_empty(y)) return;
   const Backend& loops = backend();
   const auto x_zero = static_cast<double>(quantization.x_zero_point);
   const auto y_zero = static_cast<double>(quantization.y_zero_point);

@@ -13,15 +13,15 @@ class DivisorOf {
   DivisorOf(const WindowAxes& axes, const Array5& input_size, const Divisor& divisor)
       : axes_(axes), input_size_(input_size), divisor_(divisor) {}
 
-  double operator()(const Window& taps) const {
-    if (divisor_.override_value != 0) return static_cast<double>(divisor_.override_value);
-    double count = 1;
+  Whole operator()(const Window& taps) const {
+    if (divisor_.override_value != 0) return static_cast<Whole>(divisor_.override_value);
+    Whole count = 1;
     for (std::size_t axis = 0; axis < 3; ++axis) {
       const AxisTaps& along = taps.axis[axis];
       const std::int64_t size = input_size_[axis + 2];
       const std::int64_t padded = along.count_below(size + axes_[axis].padding_end);
       const std::int64_t real = along.count_below(size) - along.count_below(0);
-      count *= static_cast<double>(divisor_.count_include_pad ? padded : real);
+      count *= static_cast<Whole>(divisor_.count_include_pad ? padded : real);
     }
     return count;
   }

@@ -160,6 +160,18 @@ inline std::int64_t add(std::int64_t a, std::int64_t b) {
   return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
 }
 
+/// A divisor as whole as the integers it divides, and as large as a product of sizes.
+using Whole = long double;
+
+inline double quotient(double sum, Whole divisor) { return sum / static_cast<double>(divisor); }
+
+/// Towards zero; what leaves 64 bits wraps around.
+inline std::int64_t quotient(std::int64_t sum, Whole divisor) {
+  if (divisor >= 0x1p63L) return 0;
+  const auto whole = static_cast<std::int64_t>(divisor);
+  return whole == -1 ? static_cast<std::int64_t>(-static_cast<std::uint64_t>(sum)) : sum / whole;
+}
+
 /// y = sum of the taps inside the input / divisor_of(window), 0 when there are none.
 template <class Value, class WindowOf, class DivisorOf>
 void avg_values(const Tensor5& y, const ConstTensor5& x, const WindowOf& window_of,
@@ -172,7 +184,7 @@ void avg_values(const Tensor5& y, const ConstTensor5& x, const WindowOf& window_
       sum = add(sum, load<Value>(x, position));
       empty = false;
     });
-    store(y, output, empty ? Value{0} : sum / static_cast<Value>(divisor_of(taps)));
+    store(y, output, empty ? Value{0} : quotient(sum, divisor_of(taps)));
   };
   for_each_plane(y.size, [&](std::int64_t n, std::int64_t c) { for_each_in_plane(y.size, n, c, pool_one); });
 }
@@ -191,7 +203,7 @@ void avg_gradient(const Tensor5& grad_x, const ConstTensor5& grad_y, const Windo
   write_gradients(grad_x, [&](std::int64_t n, std::int64_t c, std::vector<double>& sums) {
     for_each_in_plane(grad_y.size, n, c, [&](const Array5& output) {
       const Window taps = window_of(output);
-      const double share = load<double>(grad_y, output) / divisor_of(taps);
+      const double share = quotient(load<double>(grad_y, output), divisor_of(taps));
       for_each_tap(taps, grad_x.size, output, [&](const Array5& position, std::int64_t) {
         sums[static_cast<std::size_t>(plane_position(grad_x.size, position))] += share;
       });

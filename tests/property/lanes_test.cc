@@ -157,5 +157,71 @@ TEST(Lanes, AlongTheChannels) {
   }
 }
 
+/// `count` channels of sizes [C, H, W], all with the values of plane `channel % planes`.
+std::vector<double> repeated(const cenote::Dims& sizes, std::int64_t planes, std::uint64_t seed) {
+  const std::int64_t plane = sizes[1] * sizes[2];
+  const std::vector<double> values = make_values(Fill::kNormal, planes * plane, seed);
+  std::vector<double> all;
+  for (std::int64_t c = 0; c < sizes[0]; ++c) {
+    const auto* const from = values.data() + c / (sizes[0] / planes) * plane;
+    all.insert(all.end(), from, from + plane);
+  }
+  return all;
+}
+
+/// Whether each of `planes` groups of channels holds the same bits throughout.
+void expect_repeated(const cenote::Dims& sizes, std::int64_t planes, const std::vector<double>& values,
+                     const Case& one) {
+  const std::int64_t plane = sizes[1] * sizes[2];
+  const std::int64_t group = sizes[0] / planes;
+  for (std::int64_t c = 0; c < sizes[0]; ++c) {
+    const auto first = static_cast<std::size_t>(c / group * group * plane);
+    for (std::int64_t i = 0; i < plane; ++i) {
+      ASSERT_EQ(values[static_cast<std::size_t>(c * plane + i)], values[first + static_cast<std::size_t>(i)])
+          << describe(one) << ", channel " << c << ", element " << i;
+    }
+  }
+}
+
+void check_bits(const Case& one) {
+  const int rank = one.op->spatial_rank;
+  const GuardedTensor x(one.dtype, one.sizes, one.layout, rank, 1);
+  assign(x, repeated(one.sizes, 1, 7));
+  const cenote::Dims y_sizes = one.op->shape(one.sizes, one.arguments);
+  const std::int64_t planes = y_sizes[0] / one.sizes[0];  // averages and maxima of catavgmax
+  const GuardedTensor y(one.dtype, y_sizes, one.layout, rank, 2);
+  const GuardedTensor indices(cenote::DType::i64, y_sizes, one.layout, rank, 3);
+  one.op->forward(y, one.op->records_indices ? &indices.view() : nullptr, x, one.arguments);
+  ASSERT_NO_FATAL_FAILURE(expect_repeated(y_sizes, planes, values_of(y), one));
+  if (one.op->backward == nullptr) return;
+  const GuardedTensor grad_y(one.dtype, y_sizes, one.layout, rank, 4);
+  assign(grad_y, repeated(y_sizes, planes, 8));
+  const GuardedTensor grad_x(one.dtype, one.sizes, one.layout, rank, 5);
+  const cenote::ConstTensorView record = one.op->records_indices ? indices : x;
+  one.op->backward(grad_x, grad_y, &record, one.arguments);
+  ASSERT_NO_FATAL_FAILURE(expect_repeated(one.sizes, 1, values_of(grad_x), one));
+}
+
+TEST(Lanes, EveryChannelGivesTheSameBits) {
+  for (const std::string& target : cenote::cpu_targets()) {
+    const TargetGuard guard(target);
+    for (const cenote::OpInfo& op : cenote::ops()) {
+      if (op.spatial_rank != 2 || op.reads_indices) continue;
+      for (const cenote::DType dtype :
+           {cenote::DType::f32, cenote::DType::f64, cenote::DType::f16, cenote::DType::bf16}) {
+        for (const LayoutKind layout : {LayoutKind::kChannelsFirst, LayoutKind::kChannelsLast}) {
+          for (const std::int64_t channels : {2, 17, 63, 65, 129}) {
+            Case one = small_case(op.name.data(), 1);
+            one.sizes = {channels, 9, 10};
+            one.dtype = dtype;
+            one.layout = layout;
+            ASSERT_NO_FATAL_FAILURE(check_bits(one)) << target;
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace cenote_test

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "cenote/runtime.h"
 #include "conformance/replay.h"
 #include "support/errors.h"
@@ -97,6 +99,14 @@ TEST_P(Adaptive, OutputSizeZeroIsEmptyAndHasNoGradient) {
                  {"[adaptive_avg_pool2d_backward]", "output_size", "> 0", "[2, 3, 0, 2]"});
   expect_invalid([&] { adaptive_max_pool2d_backward(max.values, max.indices, x.view().sizes, options); },
                  {"[adaptive_max_pool2d_backward]", "output_size", "> 0", "[2, 3, 0, 2]"});
+}
+
+TEST_P(Adaptive, NoOutputsOfAnySizeBeside) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  const GuardedTensor x(DType::f32, Dims{1, 2, 2}, {1, 2, 3, 4});
+  EXPECT_EQ(adaptive_avg_pool2d(x, {.output_size = {kMost, 0}}).sizes(), (Dims{1, kMost, 0}));
+  EXPECT_EQ(adaptive_max_pool2d(x, {.output_size = {0, kMost}}).sizes(), (Dims{1, 0, kMost}));
+  EXPECT_EQ(adaptive_lp_pool2d(x, {.output_size = {0, kMost}}).sizes(), (Dims{1, 0, kMost}));
 }
 
 TEST_P(Adaptive, LongAxesNeedNoFloatingPoint) {

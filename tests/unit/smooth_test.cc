@@ -300,6 +300,24 @@ TEST_P(Smooth, LargeAndSmallMagnitudesStayInRange) {
   });
 }
 
+TEST_P(Smooth, SmallPowersLeaveTheRangeOnlyWhereTheNormDoes) {
+  const auto norm = [](const Values& x, double norm_type) {
+    const GuardedTensor of(DType::f32, Dims{1, 1, static_cast<std::int64_t>(x.size())}, x);
+    return values_of(global_lp_pool1d(of, {.norm_type = norm_type})).front();
+  };
+  EXPECT_EQ(norm(Values(12544, 1.0), 0.05), kInfinity);  // 12544^20
+  EXPECT_EQ(norm({1, 2, 3, 0}, 0.001), kInfinity);
+  const double small = norm(Values(256, 1e-30), 0.05);  // 256^20 is no f32, 1e-30 times it is
+  EXPECT_NEAR(small / std::pow(2.0, 160) / 1e-30, 1, 1e-3);
+}
+
+TEST_P(Smooth, ParametersBeyondTheTypeStandForItsLimits) {
+  const GuardedTensor x(DType::f32, Dims{1, 1, 3}, {1, 3, 2});
+  EXPECT_EQ(values_of(soft_pool1d(x, {.kernel = 3, .sharpness = 1e39})), (Values{3}));
+  EXPECT_EQ(values_of(lse_pool1d(x, {.kernel = 3, .sharpness = 1e39})), (Values{3}));
+  EXPECT_EQ(values_of(lp_pool1d(x, {.kernel = 3, .norm_type = 1e39})), (Values{3}));
+}
+
 TEST_P(Smooth, WindowsOfPaddingAlone) {
   // The one window has its two taps on either side of the one element.
   const GuardedTensor x(DType::f64, Dims{1, 1}, {7});

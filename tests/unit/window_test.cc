@@ -224,6 +224,24 @@ TEST_P(OnEveryTarget, I64AveragesRoundTowardsZeroUpToTheLastBit) {
   }
 }
 
+TEST_P(OnEveryTarget, I64AveragesDivideByAnyDivisor) {
+  constexpr auto kLeast = std::numeric_limits<std::int64_t>::min();
+  constexpr auto kMost = std::numeric_limits<std::int64_t>::max();
+  constexpr std::int64_t kLarge = (std::int64_t{1} << 53) + 3;
+  const auto divided = [](std::int64_t value, std::int64_t divisor) {
+    Tensor x(DType::i64, Dims{1, 1});
+    *x.data<std::int64_t>() = value;
+    return integers_of(avg_pool1d(x, {.kernel = 1, .divisor_override = divisor})).front();
+  };
+  EXPECT_EQ(divided(kLarge, kLarge), 1);
+  EXPECT_EQ(divided(kLarge - 1, kLarge), 0);
+  EXPECT_EQ(divided(kLeast, kMost), -1);
+  EXPECT_EQ(divided(kMost, kLeast), 0);
+  EXPECT_EQ(divided(kLeast, kLeast), 1);
+  EXPECT_EQ(divided(kLeast, -1), kLeast);  // 2^63 wraps around
+  EXPECT_EQ(divided(7, -2), -3);
+}
+
 TEST(MaxPoolTapDtype, LeavesOneNumberForNone) {
   EXPECT_EQ(max_pool_tap_dtype(Dims{3, 3}, 2), DType::u8);
   EXPECT_EQ(max_pool_tap_dtype(254, 1), DType::u8);
