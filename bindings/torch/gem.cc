@@ -34,13 +34,19 @@ OpArguments arguments_of(const GlobalGemPoolOptions& options) {
   return arguments;
 }
 
-/// For second derivatives: the op as torch's own operators.
+/// For second derivatives: the op as torch's own operators. As in expanded.cc, the elements are divided by
+/// the largest, and f16 and bf16 computed in f32.
 at::Tensor expression(const at::Tensor& x, const at::Tensor& p, double eps, int rank) {
-  const at::Tensor powers = p.numel() == 1 ? p.reshape({}) : p.reshape({-1, 1});
-  const at::Tensor mean = x.flatten(-rank).clamp_min(eps).pow(powers).mean(-1, true);
+  if (at::isReducedFloatingType(x.scalar_type()))
+    return expression(x.to(at::kFloat), p, eps, rank).to(x.scalar_type());
+  const at::Tensor powers = (p.numel() == 1 ? p.reshape({}) : p.reshape({-1, 1})).to(x.scalar_type());
+  const at::Tensor clamped = x.flatten(-rank).clamp_min(eps);
+  const at::Tensor largest = clamped.detach().amax(-1, true);
+  const at::Tensor scale = at::where(largest.isfinite(), largest, at::ones_like(largest));
+  const at::Tensor mean = clamped.div(scale).pow(powers).mean(-1, true);
   std::vector<std::int64_t> sizes(x.sizes().begin(), x.sizes().end());
   std::fill(sizes.end() - rank, sizes.end(), 1);
-  return mean.pow(powers.reciprocal()).reshape(sizes);
+  return mean.pow(powers.reciprocal()).mul(scale).reshape(sizes);
 }
 
 class Gem : public torch::autograd::Function<Gem> {
@@ -63,11 +69,15 @@ class Gem : public torch::autograd::Function<Gem> {
     const OpInfo& op = op_named(context->saved_data["op"].toStringRef());
     variable_list result(4);
     if (at::GradMode::is_enabled()) {
-      const at::Tensor y = expression(x, p, eps, rank);
-      const variable_list both = torch::autograd::grad({y}, {x, p}, {gradients[0]}, /*retain_graph=*/true,
-                                                       /*create_graph=*/true, /*allow_unused=*/true);
-      result[0] = both[0];
-      result[1] = both[1];
+      variable_list wanted;
+      for (const std::size_t i : {0, 1})
+        if (context->needs_input_grad(i)) wanted.push_back(saved[i]);
+      const variable_list found =
+          torch::autograd::grad({expression(x, p, eps, rank)}, wanted, {gradients[0]}, /*retain_graph=*/true,
+                                /*create_graph=*/true);
+      std::size_t next = 0;
+      for (const std::size_t i : {0, 1})
+        if (context->needs_input_grad(i)) result[i] = found[next++];
       return result;
     }
     const GlobalGemPoolOptions options = options_of(p, eps);
