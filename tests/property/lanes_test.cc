@@ -210,7 +210,7 @@ TEST(Lanes, EveryChannelGivesTheSameBits) {
       for (const cenote::DType dtype :
            {cenote::DType::f32, cenote::DType::f64, cenote::DType::f16, cenote::DType::bf16}) {
         for (const LayoutKind layout : {LayoutKind::kChannelsFirst, LayoutKind::kChannelsLast}) {
-          for (const std::int64_t channels : {2, 17, 63, 65, 129}) {
+          for (const std::int64_t channels : {17, 65}) {
             Case one = small_case(op.name.data(), 1);
             one.sizes = {channels, 9, 10};
             one.dtype = dtype;
