@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string_view>
 
 #include "cenote/runtime.h"
 #include "conformance/replay.h"
@@ -68,7 +69,7 @@ void check_targets(const Case& one, const std::vector<double>& x) {
   }
 }
 
-Case small_case(const char* op, std::int64_t stride) {
+Case small_case(std::string_view op, std::int64_t stride) {
   Case one;
   one.op = cenote::find_op(op);
   if (one.op->parameters & cenote::kTakesWindow) {
@@ -211,7 +212,7 @@ TEST(Lanes, EveryChannelGivesTheSameBits) {
            {cenote::DType::f32, cenote::DType::f64, cenote::DType::f16, cenote::DType::bf16}) {
         for (const LayoutKind layout : {LayoutKind::kChannelsFirst, LayoutKind::kChannelsLast}) {
           for (const std::int64_t channels : {17, 65}) {
-            Case one = small_case(op.name.data(), 1);
+            Case one = small_case(op.name, 1);
             one.sizes = {channels, 9, 10};
             one.dtype = dtype;
             one.layout = layout;
