@@ -1,6 +1,7 @@
 // Window pooling forward over rows whose neighbours along W lie `stride` elements apart (1 when
 // channels-first). Separable: the rows of a window are reduced vertically, full vectors at a time, into a
-// row buffer that already holds the padding; the buffer is reduced horizontally without a bounds check.
+// row buffer that already holds the padding (row_buffer-inl.h, shared_rows-inl.h); the buffer is reduced
+// horizontally without a bounds check (tap_sources-inl.h).
 // For stride 2 the buffer is split into even and odd columns on the way in, so that the horizontal pass is
 // unit-stride too; larger strides gather from the buffer. Times below are of 3x3 windows, which were pooled
 // here when they were measured; short_windows-inl.h has taken those of unit-stride rows since.

@@ -17,8 +17,8 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// From this many taps per stride on doubling pays. 13x13 stride 1 max, [32, 64, 112, 112] f32, two threads:
-/// 33 ms without it and without shared rows, 20 ms with both.
+/// Windows of fewer taps per stride are read tap by tap. 13x13 stride 1 max, [32, 64, 112, 112] f32, two
+/// threads: 33 ms without it and without shared rows, 20 ms with both.
 constexpr std::int64_t kLeastDoubled = 8;
 
 /// How often an axis of windows side by side can be halved by joining neighbours.
@@ -46,8 +46,9 @@ void HalveRow(T* row, std::int64_t length) {
   }
 }
 
-/// Whether windows along an axis overlap so much that runs of 1, 2, 4, ... taps are reduced for all
-/// positions, each from two of the runs before; a window is then one such run, or two.
+/// Whether windows along an axis overlap so much that runs of taps are reduced for all positions, each from
+/// two or four of the runs before, up to the largest power of two in the kernel; a window is then one such
+/// run, or two that overlap, or, where no tap may be met twice, one and a rest.
 inline bool doubles(const Axis& w) { return w.kernel() >= kLeastDoubled * w.stride(); }
 
 /// The taps of the longest run.
