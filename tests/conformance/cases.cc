@@ -215,18 +215,6 @@ void put_side_by_side(Draw& draw, Case& one) {
   }
 }
 
-Case draw_case(Draw& draw, const OpInfo& op) {
-  Case one;
-  one.op = &op;
-  do {
-    one.sizes = draw_sizes(draw, op.spatial_rank);
-    one.arguments = draw_arguments(draw, op, one.sizes);
-    if (draw.one_in(6)) put_side_by_side(draw, one);
-  } while (!usable(one, kSmall));
-  draw_elements(draw, one);
-  return one;
-}
-
 /// Large windows with small strides, which share most of what they read.
 void put_over_each_other(Draw& draw, Case& one) {
   const int rank = one.op->spatial_rank;
@@ -244,16 +232,28 @@ void put_over_each_other(Draw& draw, Case& one) {
   }
 }
 
-Case draw_overlapping_case(Draw& draw, const OpInfo& op) {
+/// change(one) may alter what was drawn.
+template <class Change>
+Case draw_changed_case(Draw& draw, const OpInfo& op, const Change& change) {
   Case one;
   one.op = &op;
   do {
     one.sizes = draw_sizes(draw, op.spatial_rank);
     one.arguments = draw_arguments(draw, op, one.sizes);
-    put_over_each_other(draw, one);
+    change(one);
   } while (!usable(one, kSmall));
   draw_elements(draw, one);
   return one;
+}
+
+Case draw_case(Draw& draw, const OpInfo& op) {
+  return draw_changed_case(draw, op, [&](Case& one) {
+    if (draw.one_in(6)) put_side_by_side(draw, one);
+  });
+}
+
+Case draw_overlapping_case(Draw& draw, const OpInfo& op) {
+  return draw_changed_case(draw, op, [&](Case& one) { put_over_each_other(draw, one); });
 }
 
 Dims draw_large_sizes(Draw& draw, int spatial_rank) {
