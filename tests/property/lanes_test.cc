@@ -158,7 +158,7 @@ TEST(Lanes, AlongTheChannels) {
   }
 }
 
-/// `count` channels of sizes [C, H, W], all with the values of plane `channel % planes`.
+/// Elements of sizes [C, H, W]: `planes` groups of C / planes channels, the channels of a group all alike.
 std::vector<double> repeated(const cenote::Dims& sizes, std::int64_t planes, std::uint64_t seed) {
   const std::int64_t plane = sizes[1] * sizes[2];
   const std::vector<double> values = make_values(Fill::kNormal, planes * plane, seed);
