@@ -2,6 +2,7 @@
 #include "arguments.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <string>
 #include <type_traits>
@@ -91,58 +92,71 @@ constexpr Field kYZeroPoint = zero_point_field<&Quantization::y_zero_point>("int
 constexpr Field kP = value_field<&OpArguments::p>("float[] p=[3.]");
 constexpr Field kEps = value_field<&OpArguments::eps>("float eps=1e-06");
 
-/// A choice by its name.
+/// An argument that is one of some names.
 template <class Choice>
 struct Named {
   const char* name;
   Choice choice;
 };
+template <class Choice, std::size_t kCount>
+struct Choices {
+  const char* argument;
+  std::array<Named<Choice>, kCount> named;
+};
 
-constexpr Named<Convention> kConventions[] = {{"pytorch", Convention::kPyTorch}, {"onnx", Convention::kOnnx}};
-constexpr Named<AutoPad> kAutoPads[] = {{"NOTSET", AutoPad::kNotSet},
-                                        {"SAME_UPPER", AutoPad::kSameUpper},
-                                        {"SAME_LOWER", AutoPad::kSameLower},
-                                        {"VALID", AutoPad::kValid}};
+constexpr Choices<Convention, 2> kConventions{
+    "convention", {{{"pytorch", Convention::kPyTorch}, {"onnx", Convention::kOnnx}}}};
+constexpr Choices<AutoPad, 4> kAutoPads{"auto_pad",
+                                        {{{"NOTSET", AutoPad::kNotSet},
+                                          {"SAME_UPPER", AutoPad::kSameUpper},
+                                          {"SAME_LOWER", AutoPad::kSameLower},
+                                          {"VALID", AutoPad::kValid}}}};
+constexpr Choices<IndexOrder, 3> kIndexOrders{"index_order",
+                                              {{{"plane", IndexOrder::kPlane},
+                                                {"tensor", IndexOrder::kTensor},
+                                                {"tensor_column_major", IndexOrder::kTensorColumnMajor}}}};
 
 /// The name as torch's value; made once, since every call passes one.
-template <class Choice, std::size_t kCount>
-const c10::IValue& name_of(const Named<Choice> (&choices)[kCount], Choice choice) {
-  static const std::vector<c10::IValue> names = [&] {
+template <const auto& kChoices, class Choice>
+const c10::IValue& name_of(Choice choice) {
+  static const std::vector<c10::IValue> names = [] {
     std::vector<c10::IValue> values;
-    for (const auto& named : choices) values.emplace_back(std::string(named.name));
+    values.reserve(kChoices.named.size());
+    for (const auto& named : kChoices.named) values.emplace_back(std::string(named.name));
     return values;
   }();
   std::size_t place = 0;
-  while (place + 1 < kCount && choices[place].choice != choice) ++place;
+  while (place + 1 < names.size() && kChoices.named[place].choice != choice) ++place;
   return names[place];
 }
 
-template <class Choice, std::size_t kCount>
-Choice choice_of(const Named<Choice> (&choices)[kCount], const OpInfo& op, const char* argument,
-                 const std::string& name) {
+template <const auto& kChoices>
+auto choice_of(const OpInfo& op, const std::string& name) {
   std::string names;
-  for (const auto& named : choices) {
+  for (const auto& named : kChoices.named) {
     if (name == named.name) return named.choice;
     names += (names.empty() ? "" : ", ") + std::string(named.name);
   }
-  TORCH_CHECK_VALUE(false, "[", op.name, "] ", argument, " must be one of ", names, ", got '", name, "'");
+  TORCH_CHECK_VALUE(false, "[", op.name, "] ", kChoices.argument, " must be one of ", names, ", got '", name,
+                    "'");
 }
 
-constexpr Field kConvention{"str convention='pytorch'",
-                            [](Stack& stack, const OpArguments& arguments) {
-                              stack.emplace_back(name_of(kConventions, arguments.convention));
-                            },
-                            [](const c10::IValue& value, const OpInfo& op, OpArguments& arguments) {
-                              arguments.convention =
-                                  choice_of(kConventions, op, "convention", value.toStringRef());
-                            }};
-constexpr Field kAutoPad{"str auto_pad='NOTSET'",
-                         [](Stack& stack, const OpArguments& arguments) {
-                           stack.emplace_back(name_of(kAutoPads, arguments.auto_pad));
-                         },
-                         [](const c10::IValue& value, const OpInfo& op, OpArguments& arguments) {
-                           arguments.auto_pad = choice_of(kAutoPads, op, "auto_pad", value.toStringRef());
-                         }};
+template <auto kMember, const auto& kChoices>
+constexpr Field choice_field(const char* schema) {
+  return {schema,
+          [](Stack& stack, const OpArguments& arguments) {
+            stack.emplace_back(name_of<kChoices>(arguments.*kMember));
+          },
+          [](const c10::IValue& value, const OpInfo& op, OpArguments& arguments) {
+            arguments.*kMember = choice_of<kChoices>(op, value.toStringRef());
+          }};
+}
+
+constexpr Field kConvention =
+    choice_field<&OpArguments::convention, kConventions>("str convention='pytorch'");
+constexpr Field kAutoPad = choice_field<&OpArguments::auto_pad, kAutoPads>("str auto_pad='NOTSET'");
+constexpr Field kIndexOrder =
+    choice_field<&OpArguments::index_order, kIndexOrders>("str index_order='plane'");
 
 void pack_requested_size(Stack& stack, const OpArguments& arguments) {
   if (arguments.output_size.empty()) {
@@ -192,6 +206,7 @@ Signature::Signature(const OpInfo& op) : op_(op) {
   }
   if (takes(kTakesSharpness)) keyword_.push_back(&kSharpness);
   if (window) keyword_.insert(keyword_.end(), {&kConvention, &kAutoPad});
+  if (takes(kTakesIndexOrder | kTakesUnpool)) keyword_.push_back(&kIndexOrder);
   if (takes(kTakesQuantization))
     keyword_.insert(keyword_.end(), {&kXScale, &kXZeroPoint, &kYScale, &kYZeroPoint});
 }
@@ -222,11 +237,6 @@ OpArguments Signature::unpack(std::span<const c10::IValue> values) const {
   for (const auto* fields : {&positional_, &keyword_})
     for (const Field* field : *fields) field->unpack(*value++, op_, arguments);
   return arguments;
-}
-
-void require_plane_positions(const char* op, IndexOrder order) {
-  TORCH_CHECK_VALUE(order == IndexOrder::kPlane, "[", op,
-                    "] index_order must be kPlane: torch's indices count inside the plane of their channel");
 }
 
 std::int64_t value_at(const Dims& values, int axis) { return values[values.size() == 1 ? 0 : axis]; }

@@ -45,9 +45,6 @@ class Signature {
 
 const Signature& signature_of(const OpInfo& op);
 
-/// Throws unless indices count as torch's do.
-void require_plane_positions(const char* op, IndexOrder order);
-
 /// One value of an option that takes one for all axes or one per axis.
 std::int64_t value_at(const Dims& values, int axis);
 /// Padding at the begin of an axis of a window op, auto_pad resolved.

@@ -1,17 +1,18 @@
-// Gradients. A recorded forward keeps the compact record (max), the indices it was given (unpooling), the
-// input (ops whose gradient depends on it) or nothing but sizes (avg). The recorded backward is
-// differentiable again; for the ops that keep their input it is then an expression of torch's own operators.
-// Tangents of forward mode pass through all of them.
-#include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/custom_function.h>
+// Gradients and tangents. A recorded forward keeps the compact record (max), the indices it was given
+// (unpooling), the input (ops whose gradient depends on it: derivatives.h) or nothing but sizes (avg). All
+// but those that keep their input are linear once the record is fixed, and so are their gradients.
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
 
-#include <optional>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "convert.h"
+#include "derivatives.h"
 #include "expanded.h"
 #include "kernels.h"
 
@@ -19,26 +20,9 @@ namespace cenote::torch_ops {
 
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-/// One dispatched call: the operator's inputs as they lie on the stack.
-struct Call {
-  const OpInfo& op;
-  Form form;
-  c10::DispatchKeySet below_autograd;
-  std::span<const c10::IValue> inputs;
-};
-
-/// The trailing arguments of the op, kept as one list.
-c10::IValue keep_arguments(std::span<const c10::IValue> values) {
-  return c10::ivalue::Tuple::create(std::vector<c10::IValue>(values.begin(), values.end()));
-}
-
-std::span<const c10::IValue> kept_arguments(const c10::IValue& kept) {
-  const auto elements = kept.toTupleRef().elements().asArrayRef();
-  return {elements.data(), elements.size()};
-}
+using torch::autograd::Node;
+using torch::autograd::SavedVariable;
+using Values = std::vector<c10::IValue>;
 
 void append(Stack& stack, std::span<const c10::IValue> values) {
   stack.insert(stack.end(), values.begin(), values.end());
@@ -49,115 +33,172 @@ at::Tensor call_one(const OpInfo& op, Form form, Stack& stack) {
   return stack[0].toTensor();
 }
 
-const OpInfo& kept_op(AutogradContext* context) { return op_named(context->saved_data["op"].toStringRef()); }
-
-/// y = op(x), and the record for the forms that return it.
-class Pool : public torch::autograd::Function<Pool> {
+/// What is common to the two nodes of an op that is linear but for its record.
+class LinearNode : public Node {
  public:
-  static variable_list forward(AutogradContext* context, const at::Tensor& x, const Call& call) {
-    const OpInfo& op = call.op;
-    const Form form = op.records_indices && call.form == Form::kForward ? Form::kWithTaps : call.form;
-    Stack stack(call.inputs.begin(), call.inputs.end());
-    operator_of(op, form).redispatchBoxed(call.below_autograd, &stack);
+  LinearNode(const OpInfo& op, const at::Tensor& differentiable, const at::Tensor& record, Values arguments)
+      : Node(torch::autograd::collect_next_edges(differentiable)),
+        op_(op),
+        record_(record, /*is_output=*/false),
+        arguments_(std::move(arguments)) {}
 
-    context->saved_data["op"] = std::string(op.name);
-    context->saved_data["input_size"] = to_array_ref(sizes_of(x));
-    context->saved_data["arguments"] = keep_arguments(call.inputs.subspan(leading_inputs(op, form)));
-    context->saved_data["channels_last"] = is_channels_last(x, op.spatial_rank);
-    if (op.records_indices) context->save_for_backward({stack[1].toTensor()});
-    if (op.reads_indices) context->save_for_backward({call.inputs[1].toTensor()});
-    if (op.gradient_reads_x) context->save_for_backward({x});
-    if (call.form == Form::kForward) return {stack[0].toTensor()};
-    context->mark_non_differentiable({stack[1].toTensor()});
-    return {stack[0].toTensor(), stack[1].toTensor()};
+  void release_variables() override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    record_.reset_data();
   }
 
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const OpInfo& op = kept_op(context);
-    if (op.gradient_reads_x && at::GradMode::is_enabled())
-      return {differentiable_gradient(context, op, gradients[0]), at::Tensor()};
-    Stack stack{gradients[0]};
-    if (keeps_tensor(op)) stack.emplace_back(context->get_saved_variables()[0]);
-    stack.push_back(context->saved_data["input_size"]);
-    append(stack, kept_arguments(context->saved_data["arguments"]));
-    stack.push_back(context->saved_data["channels_last"]);
-    return {call_one(op, Form::kBackward, stack), at::Tensor()};
+  variable_list apply(variable_list&& gradients) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!gradients[0].defined()) return {at::Tensor()};
+    return {gradient_of(gradients[0], op_.uses_indices() ? record_.unpack() : at::Tensor())};
+  }
+
+ protected:
+  virtual at::Tensor gradient_of(const at::Tensor& outer, const at::Tensor& record) = 0;
+
+  const OpInfo& op_;
+  SavedVariable record_;
+  Values arguments_;
+};
+
+/// y = op(x).
+class PoolNode : public LinearNode {
+ public:
+  PoolNode(const OpInfo& op, const at::Tensor& x, const at::Tensor& record, Values arguments)
+      : LinearNode(op, x, record, std::move(arguments)),
+        x_sizes_(sizes_of(x)),
+        channels_last_(is_channels_last(x, op.spatial_rank)) {}
+  std::string name() const override { return std::string(op_.name) + "_backward"; }
+
+ protected:
+  at::Tensor gradient_of(const at::Tensor& grad_y, const at::Tensor& record) override {
+    Stack stack{grad_y};
+    if (op_.uses_indices()) stack.emplace_back(record);
+    stack.emplace_back(to_array_ref(x_sizes_));
+    append(stack, arguments_);
+    stack.emplace_back(channels_last_);
+    return call_one(op_, Form::kBackward, stack);
   }
 
  private:
-  /// For create_graph: the gradient of the op as an expression of torch's own operators.
-  static at::Tensor differentiable_gradient(AutogradContext* context, const OpInfo& op,
-                                            const at::Tensor& gradient) {
-    const at::Tensor x = context->get_saved_variables()[0];
-    const OpArguments arguments = signature_of(op).unpack(kept_arguments(context->saved_data["arguments"]));
-    return torch::autograd::grad({expanded(op, x, arguments)}, {x}, {gradient}, /*retain_graph=*/true,
-                                 /*create_graph=*/true)[0];
-  }
+  Dims x_sizes_;
+  bool channels_last_;
 };
 
-/// grad_x = op_backward(grad_y), differentiable with respect to grad_y, unless the gradient depends on x.
-class PoolBackward : public torch::autograd::Function<PoolBackward> {
- public:
-  /// `kept` is on the graph so that a gradient through x cannot be lost. Ops that keep nothing pass none:
-  /// torch takes no undefined tensor here.
-  static variable_list forward(AutogradContext* context, const at::Tensor& /*grad_y*/,
-                               const std::optional<at::Tensor>& /*kept*/, const Call& call) {
-    const OpInfo& op = call.op;
-    Stack stack(call.inputs.begin(), call.inputs.end());
-    operator_of(op, Form::kBackward).redispatchBoxed(call.below_autograd, &stack);
-
-    const std::size_t first = leading_inputs(op, Form::kBackward);
-    context->saved_data["op"] = std::string(op.name);
-    context->saved_data["arguments"] = keep_arguments(call.inputs.subspan(first, signature_of(op).count()));
-    if (op.uses_indices()) context->save_for_backward({call.inputs[1].toTensor()});
-    return {stack[0].toTensor()};
-  }
-
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const OpInfo& op = kept_op(context);
-    const auto arguments = kept_arguments(context->saved_data["arguments"]);
-    TORCH_CHECK_NOT_IMPLEMENTED(!op.gradient_reads_x, "[", op.name,
-                                "_backward] is not differentiable itself: differentiate ", op.name,
-                                " with create_graph");
-    if (op.records_indices) {
-      const at::Tensor record = context->get_saved_variables()[0];
-      return {gather_at_record(op, gradients[0], record, signature_of(op).unpack(arguments)), at::Tensor(),
-              at::Tensor()};
-    }
-    if (op.reads_indices) {
-      const at::Tensor indices = context->get_saved_variables()[0];
-      return {scatter_at_indices(op, gradients[0], indices, signature_of(op).unpack(arguments)), at::Tensor(),
-              at::Tensor()};
-    }
-    Stack stack{gradients[0]};
-    append(stack, arguments);
-    return {call_one(op, Form::kForward, stack), at::Tensor(), at::Tensor()};
-  }
-};
-
-bool records_gradient(const at::Tensor& tensor) {
-  return at::GradMode::is_enabled() && tensor.requires_grad();
+/// The derivative of grad_x = op_backward(grad_y), at `outer`.
+at::Tensor adjoint_of_backward(const OpInfo& op, const at::Tensor& outer, const at::Tensor& record,
+                               const Values& arguments) {
+  if (op.records_indices) return gather_at_record(op, outer, record, signature_of(op).unpack(arguments));
+  if (op.reads_indices) return scatter_at_indices(op, outer, record, signature_of(op).unpack(arguments));
+  Stack stack{outer};
+  append(stack, arguments);
+  return call_one(op, Form::kForward, stack);
 }
 
-/// The tangent of forward-mode differentiation, of which torch has one level.
-at::Tensor tangent_of(const at::Tensor& tensor) { return tensor._fw_grad(/*level=*/0); }
+class PoolBackwardNode : public LinearNode {
+ public:
+  using LinearNode::LinearNode;
+  std::string name() const override { return std::string(op_.name) + "_backward_backward"; }
 
-/// The tangent of the first output. `inputs` are those of the call, the first one with its tangent.
-at::Tensor output_tangent(const OpInfo& op, Form form, std::span<const c10::IValue> inputs) {
-  const at::Tensor x = inputs[0].toTensor();
-  Stack stack(inputs.begin(), inputs.end());
-  stack[0] = tangent_of(x);
-  if (form == Form::kBackward) {  // linear in grad_y
-    TORCH_CHECK_NOT_IMPLEMENTED(!op.gradient_reads_x, "[", op.name, "_backward] has no forward mode");
-    return call_one(op, form, stack);
+ protected:
+  at::Tensor gradient_of(const at::Tensor& outer, const at::Tensor& record) override {
+    return adjoint_of_backward(op_, outer, record, arguments_);
   }
-  const OpArguments arguments = signature_of(op).unpack(inputs.subspan(leading_inputs(op, form)));
-  if (op.gradient_reads_x) return tangent_of(expanded(op, x, arguments));
-  if (!op.records_indices) return call_one(op, form, stack);  // linear in x
-  Stack primal(inputs.begin(), inputs.end());
-  primal[0] = x._fw_primal(/*level=*/0).detach();
-  operator_of(op, Form::kWithIndices).callBoxed(&primal);
-  return gather_at_record(op, stack[0].toTensor(), primal[1].toTensor(), arguments);
+};
+
+/// One call of an operator: its inputs, and how to compute below autograd.
+struct Call {
+  const OpInfo& op;
+  Form form;
+  c10::DispatchKeySet below_autograd;
+  Values inputs;
+
+  /// The outputs of another form of the op for the same inputs.
+  Stack compute(Form other) const {
+    Stack stack(inputs.begin(), inputs.end());
+    operator_of(op, other).redispatchBoxed(below_autograd, &stack);
+    return stack;
+  }
+  /// The arguments as they lie on the stack.
+  Values arguments() const {
+    const auto first = inputs.begin() + static_cast<std::ptrdiff_t>(leading_inputs(op, form));
+    return {first, first + static_cast<std::ptrdiff_t>(signature_of(op).count())};
+  }
+};
+
+/// An op, or its backward, whose gradient depends on x.
+Stack run_smooth(const Call& call) {
+  const OpInfo& op = call.op;
+  const bool backward = call.form == Form::kBackward;
+  const at::Tensor x = call.inputs[backward ? 1 : 0].toTensor();
+  const Values arguments = call.arguments();
+  const auto derivatives = std::make_shared<Derivatives>();
+  derivatives->name = std::string(op.name);
+  derivatives->expression = [&op, arguments](const variable_list& inputs) {
+    return expanded(op, inputs[0], signature_of(op).unpack(arguments));
+  };
+  derivatives->gradients = [&op, arguments](const at::Tensor& grad_y, const variable_list& inputs,
+                                            const std::vector<bool>& /*wanted*/) -> variable_list {
+    const Dims x_sizes = sizes_of(inputs[0]);
+    Stack stack{grad_y, inputs[0], to_array_ref(x_sizes)};
+    append(stack, arguments);
+    stack.emplace_back(is_channels_last(inputs[0], op.spatial_rank));
+    return {call_one(op, Form::kBackward, stack)};
+  };
+  Stack outputs = call.compute(call.form);
+  if (backward) {
+    record_gradients({outputs[0].toTensor()}, call.inputs[0].toTensor(), {x}, derivatives);
+  } else {
+    record_value(outputs[0].toTensor(), {x}, derivatives);
+  }
+  return outputs;
+}
+
+/// The backward of an op that is linear but for its record.
+Stack run_linear_backward(const Call& call) {
+  const OpInfo& op = call.op;
+  const at::Tensor grad_y = call.inputs[0].toTensor();
+  Stack outputs = call.compute(Form::kBackward);
+  const at::Tensor grad_x = outputs[0].toTensor();
+  if (records_gradient(grad_y)) {
+    const at::Tensor record = op.uses_indices() ? call.inputs[1].toTensor() : at::Tensor();
+    torch::autograd::set_history(grad_x,
+                                 c10::make_intrusive<PoolBackwardNode>(op, grad_y, record, call.arguments()));
+  }
+  if (const at::Tensor tangent = tangent_of(grad_y); tangent.defined()) {
+    Stack stack(call.inputs.begin(), call.inputs.end());
+    stack[0] = tangent;
+    set_tangent(grad_x, call_one(op, Form::kBackward, stack));
+  }
+  return outputs;
+}
+
+/// An op that is linear but for its record. The call without one makes one for its own use, compact if it
+/// can.
+Stack run_linear(const Call& call) {
+  const OpInfo& op = call.op;
+  const at::Tensor x = call.inputs[0].toTensor();
+  const OpArguments arguments = signature_of(op).unpack(call.arguments());
+  const bool own_record = op.records_indices && call.form == Form::kForward;
+  const Form record_form = arguments.index_order == IndexOrder::kPlane ? Form::kWithTaps : Form::kWithIndices;
+  Stack outputs = call.compute(own_record ? record_form : call.form);
+  const at::Tensor y = outputs[0].toTensor();
+  at::Tensor record;
+  if (op.records_indices) record = outputs[1].toTensor();
+  if (op.reads_indices) record = call.inputs[1].toTensor();
+  if (records_gradient(x))
+    torch::autograd::set_history(y, c10::make_intrusive<PoolNode>(op, x, record, call.arguments()));
+  if (const at::Tensor tangent = tangent_of(x); tangent.defined()) {
+    if (op.records_indices) {
+      set_tangent(y, gather_at_record(op, tangent, record, arguments));
+    } else {
+      Stack stack(call.inputs.begin(), call.inputs.end());
+      stack[0] = tangent;
+      set_tangent(y, call_one(op, call.form, stack));
+    }
+  }
+  if (own_record) outputs.pop_back();
+  return outputs;
 }
 
 }  // namespace
@@ -166,31 +207,19 @@ void AutogradKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKe
                                 Stack* stack) const {
   const c10::DispatchKeySet below = keys & c10::after_autograd_keyset;
   const std::size_t count = self.schema().arguments().size();
-  const std::size_t first = stack->size() - count;
-  const at::Tensor differentiable = (*stack)[first].toTensor();
-  const bool backward = form_ == Form::kBackward;
-  if (tangent_of(differentiable).defined()) {
-    const at::Tensor tangent =
-        translate_errors([&] { return output_tangent(op_, form_, {stack->data() + first, count}); });
-    (*stack)[first] = differentiable._fw_primal(/*level=*/0);
-    (*this)(self, keys, stack);
-    const std::size_t outputs = self.schema().returns().size();
-    (*stack)[stack->size() - outputs].toTensor()._set_fw_grad(tangent, /*level=*/0, /*is_inplace_op=*/false);
-    return;
-  }
-  std::optional<at::Tensor> kept;
-  if (backward && keeps_tensor(op_)) kept = (*stack)[first + 1].toTensor();
-  const bool through_kept = op_.gradient_reads_x && kept && kept->defined() && records_gradient(*kept);
-  if (!records_gradient(differentiable) && !through_kept) {
+  const auto first = stack->end() - static_cast<std::ptrdiff_t>(count);
+  const bool through_x = op_.gradient_reads_x && form_ == Form::kBackward;
+  if (!is_differentiated(first[0].toTensor()) && !(through_x && is_differentiated(first[1].toTensor()))) {
     self.redispatchBoxed(below, stack);
     return;
   }
-  const variable_list outputs = translate_errors([&] {
-    const Call call{op_, form_, below, {stack->data() + first, count}};
-    return backward ? PoolBackward::apply(differentiable, kept, call) : Pool::apply(differentiable, call);
+  const Call call{op_, form_, below, {first, stack->end()}};
+  const Stack outputs = translate_errors([&] {
+    if (op_.gradient_reads_x) return run_smooth(call);
+    return form_ == Form::kBackward ? run_linear_backward(call) : run_linear(call);
   });
   torch::jit::drop(*stack, count);
-  for (const at::Tensor& output : outputs) stack->emplace_back(output);
+  append(*stack, outputs);
 }
 
 }  // namespace cenote::torch_ops

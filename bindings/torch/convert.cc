@@ -3,6 +3,7 @@
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/ops/empty_strided.h>
+#include <ATen/ops/lift_fresh.h>
 
 #include <algorithm>
 #include <array>
@@ -111,6 +112,26 @@ at::Tensor empty_dense(const Dims& sizes, at::ScalarType type, const at::Tensor&
                                              c10::DispatchKeySet(c10::DispatchKey::CPU), type);
   }
   return at::empty_strided(to_array_ref(sizes), to_array_ref(strides), like.options().dtype(type));
+}
+
+namespace {
+
+/// at::tensor would write through the dispatcher, to what may be a wrapper of torch.func or torch.compile.
+template <class Value>
+at::Tensor constant_of(const std::vector<Value>& values, const at::Tensor& like) {
+  const at::Tensor plain = at::detail::empty_cpu({static_cast<std::int64_t>(values.size())},
+                                                 c10::CppTypeToScalarType<Value>::value);
+  std::copy(values.begin(), values.end(), plain.mutable_data_ptr<Value>());
+  return at::lift_fresh(plain).to(like.device());
+}
+
+}  // namespace
+
+at::Tensor constant(const std::vector<std::int64_t>& values, const at::Tensor& like) {
+  return constant_of(values, like);
+}
+at::Tensor constant(const std::vector<double>& values, const at::Tensor& like) {
+  return constant_of(values, like);
 }
 
 }  // namespace cenote::torch_ops

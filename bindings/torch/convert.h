@@ -4,7 +4,9 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "cenote/error.h"
 #include "cenote/registry.h"
@@ -44,5 +46,9 @@ bool is_channels_last(const at::Tensor& tensor, int spatial_rank);
 /// An uninitialised dense tensor on the device of `like`, with either layout.
 at::Tensor empty_dense(const Dims& sizes, at::ScalarType type, const at::Tensor& like, bool channels_last,
                        int spatial_rank);
+
+/// The values as a tensor on the device of `like`, a constant to all of torch's transforms.
+at::Tensor constant(const std::vector<std::int64_t>& values, const at::Tensor& like);
+at::Tensor constant(const std::vector<double>& values, const at::Tensor& like);
 
 }  // namespace cenote::torch_ops

@@ -21,7 +21,7 @@ namespace {
 /// Positions of the elements of each window along one axis, row by row, those of smaller windows followed by
 /// -1.
 at::Tensor positions_along(const OpInfo& op, int axis, std::int64_t in, std::int64_t out,
-                           const OpArguments& a) {
+                           const OpArguments& a, const at::Tensor& x) {
   std::vector<std::vector<std::int64_t>> windows(static_cast<std::size_t>(out));
   if (op.parameters & kTakesWindow) {
     const std::int64_t kernel = value_at(a.kernel, axis);
@@ -46,7 +46,7 @@ at::Tensor positions_along(const OpInfo& op, int axis, std::int64_t in, std::int
     window.resize(longest, -1);
     table.insert(table.end(), window.begin(), window.end());
   }
-  return at::tensor(table, at::kLong).view({out, static_cast<std::int64_t>(longest)});
+  return constant(table, x).view({out, static_cast<std::int64_t>(longest)});
 }
 
 /// All windows: values [..., outputs, taps], and which of them are elements of the input.
@@ -62,13 +62,13 @@ Windows expand(const OpInfo& op, const at::Tensor& x, const OpArguments& argumen
   const Dims y_sizes = op.shape(x_sizes, arguments);
   const int first = x_sizes.size() - rank;
   Windows windows;
-  at::Tensor flat = at::zeros({1, 1}, at::kLong);
-  at::Tensor real = at::ones({1, 1}, at::kBool);
+  at::Tensor flat = at::zeros({1, 1}, x.options().dtype(at::kLong));
+  at::Tensor real = at::ones({1, 1}, x.options().dtype(at::kBool));
   for (int axis = 0; axis < rank; ++axis) {
     const std::int64_t in = x_sizes[first + axis];
     const std::int64_t out = y_sizes[first + axis];
     windows.spatial.push_back(out);
-    const at::Tensor along = positions_along(op, axis, in, out, arguments);
+    const at::Tensor along = positions_along(op, axis, in, out, arguments, x);
     // [outputs so far, 1, taps so far, 1] with [1, outputs, 1, taps]
     const at::Tensor next = along.view({1, out, 1, along.size(1)});
     real = real.view({real.size(0), 1, real.size(1), 1}).logical_and(next >= 0);
@@ -152,7 +152,7 @@ at::Tensor soft(const Windows& windows, double t) {
 
 at::Tensor gem(const Windows& windows, const OpArguments& arguments) {
   const std::vector<double> powers = arguments.p.empty() ? GlobalGemPoolOptions{}.p : arguments.p;
-  at::Tensor p = at::tensor(powers, windows.values.options());
+  at::Tensor p = constant(powers, windows.values).to(windows.values.scalar_type());
   if (powers.size() > 1) p = p.view({-1, 1, 1});
   const at::Tensor clamped = windows.values.clamp_min(arguments.eps);
   const at::Tensor scale = scale_of(clamped);

@@ -1,28 +1,59 @@
 // GeM whose power is a tensor, and so may be learned: one p, or one per channel.
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/tensor.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "cenote/global.h"
 #include "cenote/torch/ops.h"
 #include "convert.h"
+#include "derivatives.h"
 #include "operators.h"
 
 namespace cenote::torch_ops {
 
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
+using TwoTensors = std::tuple<at::Tensor, at::Tensor>;
+using Forward = at::Tensor(const at::Tensor& x, const at::Tensor& p, double eps);
+using Backward = TwoTensors(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& p, double eps,
+                            std::array<bool, 2> wanted);
+
+/// "global_gem_pool2d"
+std::string name_of(int rank) { return "global_gem_pool" + std::to_string(rank) + "d"; }
+
+template <int kRank>
+const OpInfo& gem() {
+  static const OpInfo& op = op_named(name_of(kRank));
+  return op;
+}
+
+template <int kRank>
+const c10::TypedOperatorHandle<Forward>& forward_operator() {
+  static const auto handle = c10::Dispatcher::singleton()
+                                 .findSchemaOrThrow(("cenote::" + name_of(kRank)).c_str(), "tensor_p")
+                                 .typed<Forward>();
+  return handle;
+}
+
+template <int kRank>
+const c10::TypedOperatorHandle<Backward>& backward_operator() {
+  static const auto handle =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow(("cenote::" + name_of(kRank) + "_backward").c_str(), "tensor_p")
+          .typed<Backward>();
+  return handle;
+}
 
 GlobalGemPoolOptions options_of(const at::Tensor& p, double eps) {
-  const at::Tensor powers = p.detach().to(at::kDouble).contiguous();
+  const at::Tensor powers = p.to(at::kDouble).contiguous();
   const auto* const first = powers.const_data_ptr<double>();
   return {.p = std::vector<double>(first, first + powers.numel()), .eps = eps};
 }
@@ -34,8 +65,45 @@ OpArguments arguments_of(const GlobalGemPoolOptions& options) {
   return arguments;
 }
 
-/// For second derivatives: the op as torch's own operators. As in expanded.cc, the elements are divided by
-/// the largest, and f16 and bf16 computed in f32.
+void check_power(const OpInfo& op, const at::Tensor& p) {
+  TORCH_CHECK_VALUE(p.is_floating_point(), "[", op.name, "] p must be of a floating dtype, got ",
+                    p.scalar_type());
+  TORCH_CHECK_VALUE(p.dim() <= 1 && p.numel() > 0, "[", op.name,
+                    "] p must be a number or a list of numbers, got sizes ", p.sizes());
+}
+
+template <int kRank>
+at::Tensor run_forward(const at::Tensor& x, const at::Tensor& p, double eps) {
+  check_power(gem<kRank>(), p);
+  const at::AutoDispatchBelowAutograd recorded_already;
+  if (x.is_meta()) return pool(gem<kRank>(), x);
+  return pool(gem<kRank>(), x, arguments_of(options_of(p, eps)));
+}
+
+template <int kRank>
+TwoTensors run_backward(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& p, double eps,
+                        std::array<bool, 2> wanted) {
+  const OpInfo& op = gem<kRank>();
+  check_power(op, p);
+  return translate_errors([&]() -> TwoTensors {
+    at::Tensor grad_x, grad_p;
+    if (wanted[0]) grad_x = empty_dense(sizes_of(x), x.scalar_type(), x, is_channels_last(x, kRank), kRank);
+    if (x.is_meta()) return {grad_x, wanted[1] ? at::empty_like(p) : grad_p};
+    const GlobalGemPoolOptions options = options_of(p, eps);
+    const ConstTensorView gradient = const_view(grad_y, op, "grad_output");
+    const ConstTensorView kept = const_view(x, op, "input");
+    if (wanted[0])
+      op.backward(mutable_view(grad_x, op, "grad_input"), gradient, &kept, arguments_of(options));
+    if (wanted[1]) {
+      const std::vector<double> slopes = global_gem_pool_p_gradient(gradient, kept, kRank, options);
+      grad_p = at::tensor(slopes, p.options()).reshape(p.sizes());
+    }
+    return {grad_x, grad_p};
+  });
+}
+
+/// The op as torch's own operators. As in expanded.cc, the elements are divided by the largest, and f16 and
+/// bf16 computed in f32.
 at::Tensor expression(const at::Tensor& x, const at::Tensor& p, double eps, int rank) {
   if (at::isReducedFloatingType(x.scalar_type()))
     return expression(x.to(at::kFloat), p, eps, rank).to(x.scalar_type());
@@ -49,74 +117,73 @@ at::Tensor expression(const at::Tensor& x, const at::Tensor& p, double eps, int 
   return mean.pow(powers.reciprocal()).mul(scale).reshape(sizes);
 }
 
-class Gem : public torch::autograd::Function<Gem> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& p, double eps,
-                            const OpInfo* op) {
-    context->save_for_backward({x, p});
-    context->saved_data["eps"] = eps;
-    context->saved_data["rank"] = static_cast<std::int64_t>(op->spatial_rank);
-    context->saved_data["op"] = std::string(op->name);
-    return pool(*op, x, arguments_of(options_of(p, eps)));
-  }
+template <int kRank>
+std::shared_ptr<const Derivatives> derivatives_of(double eps) {
+  return std::make_shared<Derivatives>(Derivatives{
+      .name = name_of(kRank),
+      .expression =
+          [eps](const variable_list& inputs) { return expression(inputs[0], inputs[1], eps, kRank); },
+      .gradients = [eps](const at::Tensor& grad_y, const variable_list& inputs,
+                         const std::vector<bool>& wanted) -> variable_list {
+        auto [grad_x, grad_p] =
+            backward_operator<kRank>().call(grad_y, inputs[0], inputs[1], eps, {wanted[0], wanted[1]});
+        return {grad_x, grad_p};
+      }});
+}
 
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor& x = saved[0];
-    const at::Tensor& p = saved[1];
-    const double eps = context->saved_data["eps"].toDouble();
-    const int rank = static_cast<int>(context->saved_data["rank"].toInt());
-    const OpInfo& op = op_named(context->saved_data["op"].toStringRef());
-    variable_list result(4);
-    if (at::GradMode::is_enabled()) {
-      variable_list wanted;
-      for (const std::size_t i : {0, 1})
-        if (context->needs_input_grad(i)) wanted.push_back(saved[i]);
-      const variable_list found =
-          torch::autograd::grad({expression(x, p, eps, rank)}, wanted, {gradients[0]}, /*retain_graph=*/true,
-                                /*create_graph=*/true);
-      std::size_t next = 0;
-      for (const std::size_t i : {0, 1})
-        if (context->needs_input_grad(i)) result[i] = found[next++];
-      return result;
-    }
-    const GlobalGemPoolOptions options = options_of(p, eps);
-    const at::Tensor gradient = gradients[0].contiguous();
-    if (context->needs_input_grad(0)) {
-      const at::Tensor grad_x = empty_dense(sizes_of(x), x.scalar_type(), x, is_channels_last(x, rank), rank);
-      const ConstTensorView kept = const_view(x, op, "input");
-      op.backward(mutable_view(grad_x, op, "grad_input"), const_view(gradient, op, "grad_output"), &kept,
-                  arguments_of(options));
-      result[0] = grad_x;
-    }
-    if (context->needs_input_grad(1)) {
-      const std::vector<double> slopes = global_gem_pool_p_gradient(
-          const_view(gradient, op, "grad_output"), const_view(x, op, "input"), rank, options);
-      result[1] = at::tensor(slopes, p.options().requires_grad(false)).reshape(p.sizes());
-    }
-    return result;
-  }
-};
+template <int kRank>
+at::Tensor record_forward(c10::DispatchKeySet keys, const at::Tensor& x, const at::Tensor& p, double eps) {
+  const at::Tensor y = forward_operator<kRank>().redispatch(keys & c10::after_autograd_keyset, x, p, eps);
+  if (is_differentiated(x) || is_differentiated(p)) record_value(y, {x, p}, derivatives_of<kRank>(eps));
+  return y;
+}
 
-at::Tensor gem_with(const OpInfo& op, const at::Tensor& x, const at::Tensor& p, double eps) {
-  TORCH_CHECK_VALUE(p.is_floating_point(), "[", op.name, "] p must be of a floating dtype, got ",
-                    p.scalar_type());
-  TORCH_CHECK_VALUE(p.dim() <= 1 && p.numel() > 0, "[", op.name,
-                    "] p must be a number or a list of numbers, got sizes ", p.sizes());
-  if (x.is_meta()) return pool(op, x);
-  return translate_errors([&] { return Gem::apply(x, p, eps, &op); });
+template <int kRank>
+TwoTensors record_backward(c10::DispatchKeySet keys, const at::Tensor& grad_y, const at::Tensor& x,
+                           const at::Tensor& p, double eps, std::array<bool, 2> wanted) {
+  const TwoTensors gradients =
+      backward_operator<kRank>().redispatch(keys & c10::after_autograd_keyset, grad_y, x, p, eps, wanted);
+  if (is_differentiated(grad_y) || is_differentiated(x) || is_differentiated(p)) {
+    const auto& [grad_x, grad_p] = gradients;
+    record_gradients({grad_x, grad_p}, grad_y, {x, p}, derivatives_of<kRank>(eps));
+  }
+  return gradients;
+}
+
+template <int kRank>
+void add_gem(torch::Library& library) {
+  const std::string forward = name_of(kRank) + ".tensor_p";
+  const std::string backward = name_of(kRank) + "_backward.tensor_p";
+  library.def((forward + "(Tensor input, Tensor p, float eps=1e-06) -> Tensor").c_str());
+  library.def((backward + "(Tensor grad_output, Tensor input, Tensor p, float eps, bool[2] output_mask) -> "
+                          "(Tensor, Tensor)")
+                  .c_str());
+  for (const auto key : {c10::DispatchKey::CPU, c10::DispatchKey::Meta}) {
+    library.impl(forward.c_str(), torch::dispatch(key, TORCH_FN((run_forward<kRank>))));
+    library.impl(backward.c_str(), torch::dispatch(key, TORCH_FN((run_backward<kRank>))));
+  }
+  library.impl(forward.c_str(),
+               torch::dispatch(c10::DispatchKey::Autograd, TORCH_FN((record_forward<kRank>))));
+  library.impl(backward.c_str(),
+               torch::dispatch(c10::DispatchKey::Autograd, TORCH_FN((record_backward<kRank>))));
+}
+
+TORCH_LIBRARY_FRAGMENT(cenote, library) {
+  add_gem<1>(library);
+  add_gem<2>(library);
+  add_gem<3>(library);
 }
 
 }  // namespace
 
 at::Tensor global_gem_pool1d(const at::Tensor& x, const at::Tensor& p, double eps) {
-  return gem_with(op_named("global_gem_pool1d"), x, p, eps);
+  return forward_operator<1>().call(x, p, eps);
 }
 at::Tensor global_gem_pool2d(const at::Tensor& x, const at::Tensor& p, double eps) {
-  return gem_with(op_named("global_gem_pool2d"), x, p, eps);
+  return forward_operator<2>().call(x, p, eps);
 }
 at::Tensor global_gem_pool3d(const at::Tensor& x, const at::Tensor& p, double eps) {
-  return gem_with(op_named("global_gem_pool3d"), x, p, eps);
+  return forward_operator<3>().call(x, p, eps);
 }
 
 }  // namespace cenote::torch_ops

@@ -34,6 +34,9 @@ class AutogradKernel : public c10::OperatorKernel {
 at::Tensor gather_at_record(const OpInfo& op, const at::Tensor& grad_grad_x, const at::Tensor& record,
                             const OpArguments& arguments);
 
+/// i64 indices into planes of a tensor of `sizes` as positions inside their plane; -1 stays.
+at::Tensor plane_positions(const OpInfo& op, const at::Tensor& indices, const Dims& sizes, IndexOrder order);
+
 /// The derivative of the backward of an op that reads indices: grad_grad_x added up where they say.
 at::Tensor scatter_at_indices(const OpInfo& op, const at::Tensor& grad_grad_x, const at::Tensor& indices,
                               const OpArguments& arguments);

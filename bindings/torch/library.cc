@@ -31,14 +31,6 @@ void run_on_torch_threads(std::int64_t begin, std::int64_t end, std::int64_t gra
 
 void use_torch_threads() { set_parallel_for(&run_on_torch_threads); }
 
-using LearnedPower = at::Tensor (*)(const at::Tensor& x, const at::Tensor& p, double eps);
-
-void add_learned_power(torch::Library& library, const char* name, LearnedPower function) {
-  const std::string schema =
-      std::string(name) + ".tensor_p(Tensor input, Tensor p, float eps=1e-06) -> Tensor";
-  library.def(schema.c_str(), torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, function));
-}
-
 TORCH_LIBRARY(cenote, library) {
   use_torch_threads();
   for (const OpInfo& op : ops()) {
@@ -49,9 +41,6 @@ TORCH_LIBRARY(cenote, library) {
       add_kernel<AutogradKernel>(library, op, form, c10::DispatchKey::Autograd);
     }
   }
-  add_learned_power(library, "global_gem_pool1d", global_gem_pool1d);
-  add_learned_power(library, "global_gem_pool2d", global_gem_pool2d);
-  add_learned_power(library, "global_gem_pool3d", global_gem_pool3d);
 }
 
 }  // namespace cenote::torch_ops

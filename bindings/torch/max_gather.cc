@@ -2,7 +2,6 @@
 // reads grad_grad_x at that position. Compact taps become positions in the plane first, with
 //   position on an axis = start of the window + tap on that axis * dilation.
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
@@ -46,7 +45,7 @@ TapAxis adaptive_axis(std::int64_t size, std::int64_t outputs) {
 /// Positions in the plane, -1 where there is none, in the sizes of the record.
 at::Tensor positions_of(const OpInfo& op, const at::Tensor& record, const Dims& x_sizes,
                         const OpArguments& arguments) {
-  if (record.scalar_type() == at::kLong) return record;
+  if (record.scalar_type() == at::kLong) return plane_positions(op, record, x_sizes, arguments.index_order);
   const Dims y_sizes = sizes_of(record);
   const std::int64_t none = record.scalar_type() == at::kByte ? 0xff : 0xffff;
   at::Tensor rest = record.to(at::kLong);
@@ -60,7 +59,7 @@ at::Tensor positions_of(const OpInfo& op, const at::Tensor& record, const Dims& 
                              : adaptive_axis(x_sizes[place], y_sizes[place]);
     std::vector<std::int64_t> broadcast(static_cast<std::size_t>(y_sizes.size()), 1);
     broadcast[static_cast<std::size_t>(place)] = y_sizes[place];
-    const at::Tensor starts = at::tensor(taps.starts, rest.options()).reshape(broadcast);
+    const at::Tensor starts = constant(taps.starts, rest).reshape(broadcast);
     positions = positions + (starts + rest.remainder(taps.taps) * taps.dilation) * step;
     rest = rest.div(taps.taps, "floor");
     step *= x_sizes[place];
@@ -69,6 +68,23 @@ at::Tensor positions_of(const OpInfo& op, const at::Tensor& record, const Dims& 
 }
 
 }  // namespace
+
+at::Tensor plane_positions(const OpInfo& op, const at::Tensor& indices, const Dims& sizes, IndexOrder order) {
+  if (order == IndexOrder::kPlane) return indices;
+  std::int64_t count = 1;
+  for (int i = sizes.size() - op.spatial_rank; i < sizes.size(); ++i) count *= sizes[i];
+  const at::Tensor inside = indices.remainder(count);
+  at::Tensor positions = inside;
+  if (order == IndexOrder::kTensorColumnMajor) {  // the first axis is the fastest
+    at::Tensor rest = inside;
+    positions = at::zeros_like(inside);
+    for (int i = sizes.size() - op.spatial_rank; i < sizes.size(); ++i) {
+      positions = positions * sizes[i] + rest.remainder(sizes[i]);
+      rest = rest.div(sizes[i], "floor");
+    }
+  }
+  return at::where(indices < 0, indices, positions);
+}
 
 at::Tensor gather_at_record(const OpInfo& op, const at::Tensor& grad_grad_x, const at::Tensor& record,
                             const OpArguments& arguments) {

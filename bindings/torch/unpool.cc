@@ -13,12 +13,12 @@ namespace cenote::torch_ops {
 namespace {
 
 OpArguments to_arguments(const MaxUnpoolOptions& options) {
-  require_plane_positions("max_unpool", options.index_order);
   OpArguments arguments;
   arguments.kernel = options.kernel;
   arguments.stride = options.stride;
   arguments.padding = options.padding;
   arguments.output_size = options.output_size;
+  arguments.index_order = options.index_order;
   return arguments;
 }
 
@@ -28,7 +28,8 @@ at::Tensor scatter_at_indices(const OpInfo& op, const at::Tensor& grad_grad_x, c
                               const OpArguments& arguments) {
   const Dims y_sizes = op.shape(sizes_of(grad_grad_x), arguments);
   const at::Tensor plane = at::zeros(to_array_ref(y_sizes), grad_grad_x.options()).flatten(-op.spatial_rank);
-  return plane.scatter_add(-1, indices.flatten(-op.spatial_rank), grad_grad_x.flatten(-op.spatial_rank))
+  const at::Tensor positions = plane_positions(op, indices, y_sizes, arguments.index_order);
+  return plane.scatter_add(-1, positions.flatten(-op.spatial_rank), grad_grad_x.flatten(-op.spatial_rank))
       .reshape(to_array_ref(y_sizes));
 }
 

@@ -24,8 +24,9 @@ OpArguments windowed_arguments(const Options& options) {
 }
 
 OpArguments to_arguments(const MaxPoolOptions& options) {
-  require_plane_positions("max_pool", options.index_order);
-  return windowed_arguments(options);
+  OpArguments arguments = windowed_arguments(options);
+  arguments.index_order = options.index_order;
+  return arguments;
 }
 
 OpArguments to_arguments(const SumPoolOptions& options) { return windowed_arguments(options); }

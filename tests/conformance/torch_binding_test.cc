@@ -55,7 +55,7 @@ TEST(TorchOperators, SchemasHaveTorchsNamesAndDefaults) {
   EXPECT_EQ(schema_text("cenote::max_pool2d"),
             "cenote::max_pool2d(Tensor input, int[2] kernel_size, int[2] stride=[], int[2] padding=0, "
             "int[2] dilation=1, bool ceil_mode=False, *, int[2] padding_end=[], "
-            "str convention=\"pytorch\", str auto_pad=\"NOTSET\") -> Tensor");
+            "str convention=\"pytorch\", str auto_pad=\"NOTSET\", str index_order=\"plane\") -> Tensor");
   EXPECT_EQ(schema_text("cenote::avg_pool3d"),
             "cenote::avg_pool3d(Tensor input, int[3] kernel_size, int[3] stride=[], int[3] padding=0, "
             "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None, *, "
@@ -70,11 +70,11 @@ TEST(TorchOperators, SchemasHaveTorchsNamesAndDefaults) {
             "bool? channels_last=None) -> Tensor");
   EXPECT_EQ(schema_text("cenote::max_unpool2d"),
             "cenote::max_unpool2d(Tensor input, Tensor indices, int[2] kernel_size, int[2] stride=[], "
-            "int[2] padding=0, int[]? output_size=None) -> Tensor");
+            "int[2] padding=0, int[]? output_size=None, *, str index_order=\"plane\") -> Tensor");
   EXPECT_EQ(schema_text("cenote::max_unpool3d_backward"),
             "cenote::max_unpool3d_backward(Tensor grad_output, Tensor indices, int[] input_size, "
             "int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[]? output_size=None, *, "
-            "bool? channels_last=None) -> Tensor");
+            "str index_order=\"plane\", bool? channels_last=None) -> Tensor");
 }
 
 TEST(TorchOperators, SchemasOfSmoothOps) {

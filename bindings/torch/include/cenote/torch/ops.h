@@ -4,8 +4,8 @@
 //
 // Names, options, dtypes and semantics are those of cenote/window.h, adaptive.h, global.h and unpool.h.
 // Tensors are on the CPU, with or without a batch dimension, of any strides; the result has the layout of x.
-// Errors arrive as c10::ValueError with the text of cenote::Error. Backward, double backward and
-// forward mode are provided.
+// Errors arrive as c10::ValueError with the text of cenote::Error. Gradients of any order, forward mode and
+// the transforms of torch.func are provided.
 // For the backward a max op saves one compact tap number (u8 or u16) per output, and neither x nor 64-bit
 // indices; without a gradient to record nothing is computed beside the values.
 #pragma once
