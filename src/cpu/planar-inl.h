@@ -108,46 +108,60 @@ bool power_of_two(T value) {
   return std::frexp(value, &exponent) == T{0.5};
 }
 
-/// Divisor factors of W for the outputs of a tile, as T.
+/// Divisor factors of W for the outputs of a tile, as T; of all outputs at once where rows are not too long,
+/// so that tiles do not compute them in turn.
 template <class T>
 class ColumnDivisors {
  public:
   void set(const Axis& w, const Divisor& divisor, std::int64_t first_out, std::int64_t outs) {
+    constexpr std::int64_t kWholeRow = 1 << 15;
+    const bool whole = w.out() <= kWholeRow;
+    offset_ = whole ? first_out : 0;
+    compute(w, divisor, whole ? 0 : first_out, whole ? w.out() : outs);
+  }
+  const T* get() const { return values_.get() + offset_; }
+  const T* inverses() const { return inverses_.get() + offset_; }
+  bool powers_of_two() const { return powers_of_two_; }
+
+ private:
+  void compute(const Axis& w, const Divisor& divisor, std::int64_t first_out, std::int64_t outs) {
     if (first_out == first_out_ && outs == outs_) return;
     const bool own = divisor.override_value == 0;
     const auto divisor_at = [&](std::int64_t o) {
       return own ? divisor_of(w, o, divisor.count_include_pad) : 1;
     };
-    // Divisors rise along the axis and fall again.
+    // Divisors rise along the axis and fall again: those between two of the largest are as large.
     const std::int64_t most = own ? w.kernel() : 1;
     const bool alike = divisor_at(first_out) == most && divisor_at(first_out + outs - 1) == most;
     if (alike && alike_ && outs <= outs_) return;
     first_out_ = first_out;
     outs_ = outs;
     alike_ = alike;
-    powers_of_two_ = true;
+    powers_of_two_ = power_of_two(static_cast<T>(most));
     const std::int64_t length = outs + PhaseBuffer<T>::kSlack;
     T* values = values_.resize(static_cast<std::size_t>(length));
-    std::fill(values, values + length, T{1});
-    for (std::int64_t o = 0; o < outs; ++o) {
-      const std::int64_t value = alike ? most : divisor_at(first_out + o);
+    std::fill(values, values + outs, static_cast<T>(most));
+    std::fill(values + outs, values + length, T{1});
+    const auto compute_one = [&](std::int64_t o) {
+      const std::int64_t value = divisor_at(first_out + o);
       values[o] = static_cast<T>(value);
       powers_of_two_ = powers_of_two_ && (value & (value - 1)) == 0;
-    }
+      return value < most;
+    };
+    std::int64_t begin = 0;
+    while (begin < outs && compute_one(begin)) ++begin;
+    for (std::int64_t end = outs - 1; end > begin && compute_one(end);) --end;
     T* inverses = inverses_.resize(static_cast<std::size_t>(length));
     for (std::int64_t i = 0; i < length; ++i) inverses[i] = 1 / values[i];
   }
-  const T* get() const { return values_.get(); }
-  const T* inverses() const { return inverses_.get(); }
-  bool powers_of_two() const { return powers_of_two_; }
 
- private:
   Scratch<T> values_;
   Scratch<T> inverses_;
   bool alike_ = false;
   bool powers_of_two_ = false;
   std::int64_t first_out_ = -1;
   std::int64_t outs_ = -1;
+  std::int64_t offset_ = 0;
 };
 
 /// The divisor factor of D and H, or the override.
@@ -157,6 +171,9 @@ T row_divisor(const Axes& axes, const Divisor& divisor, std::int64_t od, std::in
   return static_cast<T>(divisor_of(axes[0], od, divisor.count_include_pad)) *
          static_cast<T>(divisor_of(axes[1], oh, divisor.count_include_pad));
 }
+
+/// Input rows that an output row is the first to read.
+inline std::int64_t new_rows(const Axis& h) { return std::min(h.stride(), h.in()); }
 
 inline Cursor::Index planar_units(const Tensor5& y, std::int64_t tiles) {
   return {y.size[0], y.size[1], y.size[2], y.size[3], tiles};
@@ -172,7 +189,7 @@ void ForEachBufferedRow(const ConstTensor5& x, const Tensor5& y, const Axes& axe
   const Cursor::Index units = planar_units(y, ceil_divide(w.out(), per_tile));
   const bool shares = shares_rows(h);
   const std::int64_t bytes =
-      static_cast<std::int64_t>(sizeof(T)) * (shares ? kRowBatch : 1) * per_tile * w.stride() * h.stride();
+      static_cast<std::int64_t>(sizeof(T)) * (shares ? kRowBatch : 1) * per_tile * w.stride() * new_rows(h);
   const std::int64_t items = Cursor::total(RowBatches::items(units, shares));
   parallel_for(items, row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     InputRows<T> rows;

@@ -372,7 +372,7 @@ void DisjointAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
                          const Divisor& divisor) {
   const Axis& w = axes[2];
   const Cursor::Index units{1, grad_y.size[0], grad_y.size[1], grad_y.size[2], grad_y.size[3]};
-  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * axes[1].stride();
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * new_rows(axes[1]);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     SpreadRow<T> row(w);
     ColumnDivisors<T> columns;

@@ -1,6 +1,8 @@
 // Window max with indices over rows, separable like planar-inl.h: beside each value the buffer holds its
 // key, the tap number of the row it came from. Horizontally an equal value wins only with a smaller key, so
 // ties go to the first element in row-major order. Padding has the key kNoKey and never beats an element.
+// Where windows overlap much (doubles), keys also count the position in the buffer, so that they order
+// elements whatever the window, and runs of positions are reduced in place as in tap_sources-inl.h.
 // A NaN breaks the order of comparisons, so rows that contain one are redone element by element.
 #if defined(CENOTE_CPU_PLANAR_INDICES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_PLANAR_INDICES_INL_H_
@@ -8,6 +10,8 @@
 #else
 #define CENOTE_CPU_PLANAR_INDICES_INL_H_
 #endif
+
+#include <bit>
 
 #include "cpu/planar-inl.h"
 
@@ -53,10 +57,11 @@ HWY_INLINE Keyed<D, DI> MaxColumns(D d, DI di, const InputRows<T>& rows, std::in
   return best;
 }
 
-/// Vertical pass with keys. Returns whether a column held a NaN.
+/// Vertical pass with keys, which count positions too where the buffers are not split. Returns whether a
+/// column held a NaN.
 template <bool kUnit, class T, class Key>
 HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride, std::int64_t row_radix,
-                                  const Tile& tile, const PhaseBuffer<T>& values,
+                                  bool count_positions, const Tile& tile, const PhaseBuffer<T>& values,
                                   const PhaseBuffer<Key>& keys) {
   const RowTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
@@ -75,10 +80,13 @@ HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride,
   T* const value_first = values.at(tile.lead);
   Key* const key_first = keys.at(tile.lead);
   if (!values.split()) {
+    const auto step = hn::Set(di, count_positions ? static_cast<Key>(lanes) : Key{0});
+    auto position = count_positions ? hn::Iota(di, static_cast<Key>(tile.lead)) : hn::Zero(di);
     for (std::int64_t col = 0; col < tile.cols; col += lanes) {
       const auto best = reduce(col, tile.cols - col);
       hn::StoreU(best.value, d, value_first + col);
-      hn::StoreU(best.key, di, key_first + col);
+      hn::StoreU(hn::Add(best.key, position), di, key_first + col);
+      position = hn::Add(position, step);
     }
   } else {
     T* const value_second = values.at(tile.lead + 1);
@@ -99,6 +107,111 @@ HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride,
   return !hn::AllFalse(d, saw_nan);
 }
 
+/// The better of two: the larger value, of equal ones that with the smaller key.
+template <class D, class DI>
+HWY_INLINE Keyed<D, DI> Better(const Keyed<D, DI>& best, const Keyed<D, DI>& other) {
+  const D d;
+  const DI di;
+  const auto earlier =
+      hn::And(hn::Eq(other.value, best.value), hn::RebindMask(d, hn::Lt(other.key, best.key)));
+  const auto better = hn::Or(hn::Gt(other.value, best.value), earlier);
+  return {hn::IfThenElse(better, other.value, best.value),
+          hn::IfThenElse(hn::RebindMask(di, better), other.key, best.key)};
+}
+
+/// Keys of rows and positions: row tap * radix + position, apart from kNoKey.
+class PositionKeys {
+ public:
+  PositionKeys(const Axes& axes, std::int64_t longest_row)
+      : bits_(std::bit_width(static_cast<std::uint64_t>(longest_row))),
+        dilation_(axes[2].dilation()),
+        kernel_(axes[2].kernel()),
+        fit_(static_cast<Wide>(axes[0].kernel()) * axes[1].kernel() << bits_ < (1 << 30)) {}
+
+  bool fit() const { return fit_; }
+  std::int64_t row_radix() const { return std::int64_t{1} << bits_; }
+
+  /// The tap numbers of keys chosen by outputs whose windows begin at `starts`; kNoKey stays.
+  template <class DI>
+  HWY_INLINE VecOf<DI> taps(DI di, VecOf<DI> keys, VecOf<DI> starts) const {
+    using Key = hn::TFromD<DI>;
+    const hn::RebindToFloat<DI> d;
+    const auto mask = hn::Set(di, static_cast<Key>(row_radix() - 1));
+    auto column = hn::Sub(hn::And(keys, mask), starts);
+    if (dilation_ != 1) {  // a multiple of the dilation, and small
+      const auto inverse =
+          hn::Set(d, hn::TFromD<decltype(d)>{1} / static_cast<hn::TFromD<decltype(d)>>(dilation_));
+      const auto half = hn::Set(d, hn::TFromD<decltype(d)>{0.5});
+      column = hn::ConvertTo(di, hn::MulAdd(hn::ConvertTo(d, column), inverse, half));
+    }
+    const auto row = hn::ShiftRightSame(keys, bits_);
+    const auto tap = hn::Add(hn::Mul(row, hn::Set(di, static_cast<Key>(kernel_))), column);
+    const auto none = hn::Set(di, kNoKey<Key>);
+    return hn::IfThenElse(hn::Lt(keys, none), tap, none);
+  }
+
+ private:
+  int bits_;
+  std::int64_t dilation_;
+  std::int64_t kernel_;
+  bool fit_;
+};
+
+/// Joins kRuns runs of keyed values in place, as JoinRuns does.
+template <int kRuns, class T, class Key>
+void JoinKeyedRuns(T* values, Key* keys, std::int64_t length, std::int64_t apart) {
+  const RowTag<T> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  using Pair = Keyed<decltype(d), decltype(di)>;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto load = [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
+    return Pair{hn::LoadU(d, values + i), hn::LoadU(di, keys + i)};
+  };
+  for (std::int64_t i = 0; i < length - (kRuns - 1) * apart; i += lanes) {
+    Pair joined = Better(load(i), load(i + apart));
+    if constexpr (kRuns == 4) joined = Better(joined, Better(load(i + 2 * apart), load(i + 3 * apart)));
+    hn::StoreU(joined.value, d, values + i);
+    hn::StoreU(joined.key, di, keys + i);
+  }
+}
+
+/// DoubleRow for keyed values.
+template <class T, class Key>
+HWY_NOINLINE void DoubleKeyedRow(T* values, Key* keys, std::int64_t length, const Axis& w) {
+  for (std::int64_t run = 1; run < longest_run(w);) {
+    const bool four = 4 * run <= longest_run(w);
+    const std::int64_t apart = run * w.dilation();
+    four ? JoinKeyedRuns<4>(values, keys, length, apart) : JoinKeyedRuns<2>(values, keys, length, apart);
+    run *= four ? 4 : 2;
+  }
+}
+
+/// Horizontal pass after DoubleKeyedRow: emit(m, values, taps).
+template <bool kGather, class T, class Key, class Emit>
+HWY_INLINE void MaxRunsWithKeys(const T* values, const Key* keys, const Axis& w, const PositionKeys& numbers,
+                                std::int64_t outs, const Emit& emit) {
+  const RowTag<T> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  using Pair = Keyed<decltype(d), decltype(di)>;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t stride = w.stride();
+  const std::int64_t second = (w.kernel() - longest_run(w)) * w.dilation();
+  const auto steps = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<Key>(stride)));
+  const auto load = [&](std::int64_t position) CENOTE_VECTOR_LAMBDA {
+    if constexpr (kGather) {
+      return Pair{hn::GatherIndex(d, values + position, steps), hn::GatherIndex(di, keys + position, steps)};
+    } else {
+      return Pair{hn::LoadU(d, values + position), hn::LoadU(di, keys + position)};
+    }
+  };
+  for (std::int64_t m = 0; m < outs; m += lanes) {
+    Pair best = load(m * stride);
+    if (second > 0) best = Better(best, load(m * stride + second));
+    const auto starts = hn::Add(steps, hn::Set(di, static_cast<Key>(m * stride)));
+    emit(m, best.value, numbers.taps(di, best.key, starts));
+  }
+}
+
 /// Horizontal pass with keys: emit(m, values, keys).
 template <bool kGather, class T, class Key, class Emit>
 HWY_INLINE void MaxTapsWithKeys(const TapSources<T>& values, const TapSources<Key>& keys, std::int64_t outs,
@@ -115,17 +228,12 @@ HWY_INLINE void MaxTapsWithKeys(const TapSources<T>& values, const TapSources<Ke
     }
   };
   for (std::int64_t m = 0; m < outs; m += lanes) {
-    auto best = load(d, values[0], m);
-    auto key = load(di, keys[0], m);
+    Keyed<decltype(d), decltype(di)> best{load(d, values[0], m), load(di, keys[0], m)};
     for (std::int64_t j = 1; j < values.count(); ++j) {
-      const auto value = load(d, values[j], m);
-      const auto candidate = hn::Add(load(di, keys[j], m), hn::Set(di, static_cast<Key>(j)));
-      const auto earlier = hn::And(hn::Eq(value, best), hn::RebindMask(d, hn::Lt(candidate, key)));
-      const auto better = hn::Or(hn::Gt(value, best), earlier);
-      best = hn::IfThenElse(better, value, best);
-      key = hn::IfThenElse(hn::RebindMask(di, better), candidate, key);
+      const auto key = hn::Add(load(di, keys[j], m), hn::Set(di, static_cast<Key>(j)));
+      best = Better(best, Keyed<decltype(d), decltype(di)>{load(d, values[j], m), key});
     }
-    emit(m, best, key);
+    emit(m, best.value, best.key);
   }
 }
 
@@ -146,14 +254,21 @@ void MaxElement(const InputRows<T>& rows, std::int64_t stride, const Axis& w, st
   }
 }
 
+/// `channels` is 1, or the number of channels of flat rows (flat_rows-inl.h), whose record knows the axes as
+/// they are.
 template <bool kUnit, class T>
-void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5& indices, const Axes& axes) {
+void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const RecordWriter& record,
+                          const Axes& axes, std::int64_t channels) {
   using Key = hwy::MakeSigned<T>;
   const Axis& w = axes[2];
-  const std::int64_t per_tile = outs_per_tile(w);
+  const std::int64_t per_tile = outs_per_tile(w, channels);
+  const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
+  const PositionKeys numbers(axes, longest);
+  const bool doubled = doubles(w) && numbers.fit();
+  const bool split = w.stride() == 2 && !doubled;
+  const bool gathers = w.stride() > (doubled ? 1 : 2);
   const Cursor::Index units = planar_units(y, ceil_divide(w.out(), per_tile));
-  const RecordWriter record(indices, x.size, axes);
-  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * per_tile * w.stride() * axes[1].stride();
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * per_tile * w.stride() * new_rows(axes[1]);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     const RowTag<T> d;
     const hn::RebindToSigned<decltype(d)> di;
@@ -163,39 +278,51 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5
     TapSources<T> value_sources;
     TapSources<Key> key_sources;
     Scratch<Key> chosen;
-    const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
-    const std::int64_t gather_slack = w.stride() > 2 ? PhaseBuffer<T>::kSlack * w.stride() : 0;
-    values.reserve(longest, w.stride() == 2, w.padding(), gather_slack);
-    keys.reserve(longest, w.stride() == 2, w.padding(), gather_slack);
-    value_sources.set(values, w, 0);
-    key_sources.set(keys, w, 0);
+    const std::int64_t gather_slack = gathers ? PhaseBuffer<T>::kSlack * w.stride() : 0;
+    values.reserve(longest, split, w.padding(), gather_slack);
+    keys.reserve(longest, split, w.padding(), gather_slack);
+    if (!doubled) {
+      value_sources.set(values, w, 0);
+      key_sources.set(keys, w, 0);
+    }
     chosen.resize(static_cast<std::size_t>(per_tile + PhaseBuffer<T>::kSlack));
     Cursor at(units, begin);
     Tile tile = make_tile(w, at[4], per_tile);
+    const auto reduce = [&](const RowSink<T>& sink) HWY_ATTR {
+      const auto emit = [&](std::int64_t m, VecOf<decltype(d)> v, VecOf<decltype(di)> key)
+                            CENOTE_VECTOR_LAMBDA {
+                              sink.store(d, m, v);
+                              hn::StoreU(key, di, chosen.get() + m);
+                            };
+      if (doubled) {
+        DoubleKeyedRow(values.at(0), keys.at(0), tile.length, w);
+        if (gathers) return MaxRunsWithKeys<true>(values.at(0), keys.at(0), w, numbers, tile.outs, emit);
+        return MaxRunsWithKeys<false>(values.at(0), keys.at(0), w, numbers, tile.outs, emit);
+      }
+      if (gathers) return MaxTapsWithKeys<true>(value_sources, key_sources, tile.outs, w.stride(), emit);
+      MaxTapsWithKeys<false>(value_sources, key_sources, tile.outs, 1, emit);
+    };
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       if (units[4] > 1) tile = make_tile(w, at[4], per_tile);
       rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
       T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + tile.first_out * y.stride[4];
-      if (MaxRowsWithKeys<kUnit>(rows, x.stride[4], w.kernel(), tile, values, keys)) {
+      const std::int64_t radix = doubled ? numbers.row_radix() : w.kernel();
+      if (MaxRowsWithKeys<kUnit>(rows, x.stride[4], radix, doubled, tile, values, keys)) {
         for (std::int64_t m = 0; m < tile.outs; ++m) {
           std::int64_t tap = -1;
           MaxElement(rows, x.stride[4], w, tile.first_out + m, to[m * y.stride[4]], tap);
           chosen.get()[m] = tap < 0 ? kNoKey<Key> : static_cast<Key>(tap);
         }
       } else {
-        const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], tile.outs);
-        const auto emit = [&](std::int64_t m, VecOf<decltype(d)> v, VecOf<decltype(di)> key)
-                              CENOTE_VECTOR_LAMBDA {
-                                sink.store(d, m, v);
-                                hn::StoreU(key, di, chosen.get() + m);
-                              };
-        if (w.stride() > 2) {
-          MaxTapsWithKeys<true>(value_sources, key_sources, tile.outs, w.stride(), emit);
-        } else {
-          MaxTapsWithKeys<false>(value_sources, key_sources, tile.outs, 1, emit);
-        }
+        reduce(RowSink<T>(to, w.out() == 1 ? 1 : y.stride[4], tile.outs));
       }
-      record.store(chosen.get(), kNoKey<Key>, tile.outs, at[0], at[1], at[2], at[3], tile.first_out);
+      if (channels == 1) {
+        record.store(chosen.get(), kNoKey<Key>, tile.outs, at[0], at[1], at[2], at[3], tile.first_out);
+      } else {
+        for (std::int64_t m = 0; m < tile.outs; m += channels)
+          record.store_channel_taps(chosen.get() + m, kNoKey<Key>, channels, at[0], at[2], at[3],
+                                    (tile.first_out + m) / channels);
+      }
     }
   });
 }

@@ -74,6 +74,18 @@ class RecordWriter {
     }
   }
 
+  /// keys[i] is the tap of output (od, oh, ow) in channel i, or >= none.
+  template <class Key>
+  void store_channel_taps(Key* keys, Key none, std::int64_t count, std::int64_t n, std::int64_t od,
+                          std::int64_t oh, std::int64_t ow) const {
+    if (indices_.dtype == DType::i64) {
+      const std::int64_t first = line_of(od, oh) + axes_[2].start(ow);
+      for (std::int64_t i = 0; i < count; ++i)
+        if (keys[i] < none) keys[i] = static_cast<Key>(first + offset_of(keys[i]));
+    }
+    store_channels(keys, none, count, n, od, oh, ow);
+  }
+
  private:
   template <class Key, class Tap>
   static void store_taps(const Key* keys, Key none, std::int64_t count, Tap* to, std::int64_t step) {

@@ -43,10 +43,12 @@ inline Tile make_tile(const Axis& w, std::int64_t index, std::int64_t outs_per_t
 /// Row buffers stay within the first-level cache.
 constexpr std::int64_t kTilePositions = 4096;
 
-inline std::int64_t outs_per_tile(const Axis& w) {
+/// A multiple of `unit` outputs, but where a row has fewer.
+inline std::int64_t outs_per_tile(const Axis& w, std::int64_t unit = 1) {
   const std::int64_t positions =
-      std::max(kTilePositions, 2 * w.dilated_kernel());  // neighbours overlap by one window
-  return std::clamp<std::int64_t>((positions - w.dilated_kernel()) / w.stride(), 1, w.out());
+      std::max(kTilePositions, 4 * w.dilated_kernel());  // neighbours overlap by one window
+  const std::int64_t units = (positions - w.dilated_kernel()) / w.stride() / unit;
+  return std::clamp<std::int64_t>(units * unit, unit, w.out());
 }
 
 /// One row of positions, as one phase or as even and odd positions. The tail of each phase may be

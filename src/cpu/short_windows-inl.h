@@ -266,7 +266,7 @@ void ForEachShortRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes, 
     while (at[3] + count < units[3] && h.taps(at[3] + count).count == h.kernel()) ++count;
     return std::max<std::int64_t>(count, 1);
   };
-  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * h.stride();
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * new_rows(h);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     InputRows<T> rows;
     auto state = row.thread_state();
