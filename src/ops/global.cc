@@ -242,14 +242,22 @@ std::vector<double> global_gem_pool_p_gradient(const ConstTensorView& grad_y, co
   check_sizes(op, "grad_y", grad_y.sizes, slopes.y_sizes);
   check_same_dtype(op, "grad_y", grad_y.dtype, x.dtype);
   slopes.kind = SmoothKind::kGemParameter;
-  const Tensor dy_dp = smooth(op, x, slopes);
+  check_floating_dtype(op, "x", x.dtype);
+  const ConstTensor5 from = read_argument(op, "x", x);
   const ConstTensor5 gradients = read_argument(op, "grad_y", grad_y);
-  const ConstTensor5 factors = read_argument(op, "y", dy_dp.view());
+  // Each slope is a term of a sum, and only the sum may be rounded to 16 bits.
+  const Tensor dy_dp = output_like(op, working_dtype(x.dtype, true), slopes.y_sizes, x);
+  const Tensor5 factors = written_argument(op, "y", dy_dp.view(), slopes.y_sizes);
+  pool_in_working_dtype(
+      factors, nullptr, from, true, Order::kAscending,
+      [&](const Backend& loops, const Tensor5& to, const Tensor5*, const ConstTensor5& planes) {
+        loops.smooth.forward(slopes.rule(), to, planes, slopes.axes());
+      });
   std::vector<double> sums(options.p.size(), 0.0);
   for (std::int64_t n = 0; n < gradients.size[0]; ++n) {
     for (std::int64_t c = 0; c < gradients.size[1]; ++c) {
       const auto at = [&](const ConstTensor5& tensor) { return element_of_plane(tensor, n, c); };
-      sums[sums.size() > 1 ? static_cast<std::size_t>(c) : 0] += at(gradients) * at(factors);
+      sums[sums.size() > 1 ? static_cast<std::size_t>(c) : 0] += at(gradients) * at(as_const(factors));
     }
   }
   return sums;

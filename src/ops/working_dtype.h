@@ -149,15 +149,18 @@ inline bool exact_in_f64(const ConstTensor5& x, bool sums) {
   return std::bit_width(magnitudes) + (sums ? std::bit_width(positions) : 0) <= 52;
 }
 
-/// One block by way of working memory. run(loops, y, record or null, x)
+/// One block by way of working memory, of which y is no part where its dtype is not that of x.
+/// run(loops, y, record or null, x)
 template <class Run>
 void pool_block(const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from,
                 const Tensor5& wide_to, const Tensor5& wide_from, bool reverse, const Run& run) {
   loops.convert.convert(wide_from, from, reverse);
+  if (to.dtype != from.dtype) return run(loops, to, record, as_const(wide_from));
   run(loops, wide_to, record, as_const(wide_from));
   loops.convert.convert(to, as_const(wide_to), reverse);
 }
 
+/// The dtype of y is that of x or, of a sum, its working_dtype, to which nothing is rounded.
 /// run(loops, y, record or null, x)
 template <class Run>
 void pool_in_working_dtype(const Tensor5& y, const Tensor5* record, const ConstTensor5& x, bool sums,

@@ -171,6 +171,21 @@ TEST_P(Smooth, GradientOfTheParameterOfGem) {
   }
 }
 
+TEST_P(Smooth, GradientOfTheParameterOfGemIsNotRoundedTo16Bits) {
+  constexpr std::int64_t kPlanes = 50;
+  Values values;
+  for (std::int64_t plane = 0; plane < kPlanes; ++plane) values.insert(values.end(), {1, 2, 7});
+  const auto gradient = [&](DType dtype) {
+    const GuardedTensor x(dtype, Dims{kPlanes, 1, 3}, values);
+    const GuardedTensor grad_y(dtype, Dims{kPlanes, 1, 1}, Values(kPlanes, 1));
+    return global_gem_pool_p_gradient(grad_y, x, 1, {.p = {2}}).at(0);
+  };
+  const double exact = gradient(DType::f64);
+  // The slope of a plane is that in f32, a difference of logarithms below 2 that are some ulp off.
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16})
+    EXPECT_NEAR(gradient(dtype), exact, 0x1p-20 * exact) << cenote::name_of(dtype);
+}
+
 TEST_P(Smooth, Deviation) {
   const GuardedTensor x(DType::f64, Dims{2, 4}, {1, 3, 3, 1, 8, 8, 8, 8});
   const GuardedTensor grad_y(DType::f64, Dims{2, 1}, {4, 4});
