@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <type_traits>
 
 #include "backend.h"
 #include "cenote/half.h"
@@ -134,14 +133,12 @@ Dims doubled_channels(const OpName& op, const Dims& x_sizes) {
 }
 
 /// Channels 0 .. C - 1 or C .. 2C - 1 of a tensor of doubled_channels.
-template <class View>
-View half_of(const OpName& op, const View& view, bool second) {
-  View half = view;
+TensorView half_of(const OpName& op, const TensorView& view, bool second) {
+  TensorView half = view;
   const int axis = view.sizes.size() - op.spatial_rank - 1;
   half.sizes[axis] = view.sizes[axis] / 2;
   if (second && half.data != nullptr) {
-    using Byte = std::conditional_t<std::is_same_v<View, TensorView>, std::byte, const std::byte>;
-    half.data = static_cast<Byte*>(half.data) +
+    half.data = static_cast<std::byte*>(half.data) +
                 half.sizes[axis] * half.strides[axis] * static_cast<std::int64_t>(size_of(view.dtype));
   }
   return half;
@@ -162,25 +159,37 @@ Tensor catavgmax(const OpName& op, const ConstTensorView& x) {
   return y;
 }
 
-/// 16-bit types are added in float.
-template <class T>
-using Computed = std::conditional_t<std::is_same_v<T, double>, double, float>;
+/// The gradients of the mean and of the maximum of a channel as a plane of two.
+ConstTensor5 in_pairs(ConstTensor5 grad_y) {
+  grad_y.size[1] /= 2;
+  grad_y.size[2] = 2;
+  grad_y.stride[2] = grad_y.size[1] * grad_y.stride[1];
+  return grad_y;
+}
 
-/// Adds the gradient of each maximum to the element of grad_x that its index names.
+/// Adds the gradient of each maximum, the second of a pair, to the element of grad_x that its index names.
 template <class T>
-void add_at(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& indices) {
+void add_at(const Tensor5& grad_x, const ConstTensor5& pairs, const ConstTensor5& indices) {
   for (std::int64_t n = 0; n < grad_x.size[0]; ++n) {
     for (std::int64_t c = 0; c < grad_x.size[1]; ++c) {
       const auto offset = [&](const auto& tensor) { return n * tensor.stride[0] + c * tensor.stride[1]; };
       const std::int64_t index = static_cast<const std::int64_t*>(indices.data)[offset(indices)];
       const std::int64_t line = index / grad_x.size[4];
-      T& to = static_cast<T*>(
-          grad_x.data)[offset(grad_x) + line / grad_x.size[3] * grad_x.stride[2] +
-                       line % grad_x.size[3] * grad_x.stride[3] + index % grad_x.size[4] * grad_x.stride[4]];
-      const T gradient = static_cast<const T*>(grad_y.data)[offset(grad_y)];
-      to = static_cast<T>(static_cast<Computed<T>>(to) + static_cast<Computed<T>>(gradient));
+      static_cast<T*>(grad_x.data)[offset(grad_x) + line / grad_x.size[3] * grad_x.stride[2] +
+                                   line % grad_x.size[3] * grad_x.stride[3] +
+                                   index % grad_x.size[4] * grad_x.stride[4]] +=
+          static_cast<const T*>(pairs.data)[offset(pairs) + pairs.stride[2]];
     }
   }
+}
+
+/// In f32 or f64.
+void add_means_and_maxima(const Backend& loops, const Tensor5& grad_x, const ConstTensor5& pairs,
+                          const ConstTensor5& indices) {
+  ConstTensor5 means = pairs;
+  means.size[2] = 1;
+  loops.global.avg_backward(grad_x, means);
+  grad_x.dtype == DType::f64 ? add_at<double>(grad_x, pairs, indices) : add_at<float>(grad_x, pairs, indices);
 }
 
 double element_of_plane(const ConstTensor5& tensor, std::int64_t n, std::int64_t c) {
@@ -204,25 +213,20 @@ void catavgmax_backward_into(const OpName& op, const TensorView& grad_x, const C
   check_same_dtype(op, "grad_y", grad_y.dtype, x.dtype);
   check_sizes(op, "grad_y", grad_y.sizes, doubled_channels(op, x.sizes));
   check_sizes(op, "grad_x", grad_x.sizes, x.sizes);
-  read_argument(op, "grad_y", grad_y);
+  const ConstTensor5 from = read_argument(op, "grad_y", grad_y);
   check_no_overlap(op, "grad_x", grad_x, "x", x);
   check_no_overlap(op, "grad_x", grad_x, "grad_y", grad_y);
   const MaxPoolResult maxima = max_with_indices(op, x);
-  avg_backward_into(op, grad_x, half_of(op, grad_y, false), {});
-  const ConstTensorView half = half_of(op, grad_y, true);
   const Tensor5 to = written_argument(op, "grad_x", grad_x, x.sizes);
-  const ConstTensor5 from = read_argument(op, "grad_y", half);
   const ConstTensor5 indices = read_argument(op, "indices", maxima.indices.view());
-  switch (x.dtype) {
-    case DType::f64:
-      return add_at<double>(to, from, indices);
-    case DType::f16:
-      return add_at<Float16>(to, from, indices);
-    case DType::bf16:
-      return add_at<BFloat16>(to, from, indices);
-    default:
-      return add_at<float>(to, from, indices);
-  }
+  // In double where the loops take any dtype: mean and maximum are rounded together.
+  const DType dtype = backend().any_dtype ? DType::f64 : working_dtype(x.dtype, true);
+  gradient_in_dtype(dtype, to, in_pairs(from), &indices,
+                    [](const Backend& loops, const Tensor5& out, const ConstTensor5& pairs,
+                       const ConstTensor5* record) -> std::optional<std::int64_t> {
+                      add_means_and_maxima(loops, out, pairs, *record);
+                      return std::nullopt;
+                    });
 }
 
 Tensor catavgmax_backward(const OpName& op, const ConstTensorView& grad_y, const ConstTensorView& x) {

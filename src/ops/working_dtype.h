@@ -230,12 +230,12 @@ void pool_quantized(const Tensor5& y, const ConstTensor5& x, const Quantization&
   });
 }
 
-/// run(loops, grad_x, grad_y, record or null); run returns an index outside its plane, if it met one.
+/// Gradients that run sums up in `dtype`. run(loops, grad_x, grad_y, record or null) returns an index outside
+/// its plane, if it met one.
 template <class Run>
-std::optional<std::int64_t> gradient_in_working_dtype(const Tensor5& grad_x, const ConstTensor5& grad_y,
-                                                      const ConstTensor5* record, const Run& run) {
+std::optional<std::int64_t> gradient_in_dtype(DType dtype, const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                              const ConstTensor5* record, const Run& run) {
   const Backend& loops = backend();
-  const DType dtype = loops.any_dtype ? grad_y.dtype : working_dtype(grad_y.dtype, true);
   if (dtype == grad_y.dtype) return run(loops, grad_x, grad_y, record);
   std::mutex mutex;
   std::optional<std::int64_t> bad;
@@ -257,6 +257,14 @@ std::optional<std::int64_t> gradient_in_working_dtype(const Tensor5& grad_x, con
     };
   });
   return bad;
+}
+
+/// As gradient_in_dtype, in the dtype that the loops in use take.
+template <class Run>
+std::optional<std::int64_t> gradient_in_working_dtype(const Tensor5& grad_x, const ConstTensor5& grad_y,
+                                                      const ConstTensor5* record, const Run& run) {
+  const DType dtype = backend().any_dtype ? grad_y.dtype : working_dtype(grad_y.dtype, true);
+  return gradient_in_dtype(dtype, grad_x, grad_y, record, run);
 }
 
 /// run(loops, grad_x, grad_y, x)

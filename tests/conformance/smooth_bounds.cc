@@ -387,8 +387,7 @@ class Bounding {
     }
   }
 
-  /// Means and maxima of all channels one after another. The share of the mean is stored before the gradient
-  /// of the maximum is added.
+  /// Means and maxima of all channels one after another.
   void bound_both(std::size_t plane) {
     const std::vector<double> x = elements(plane, windows_[0]);
     const std::size_t n = plane / channels_;
@@ -396,11 +395,12 @@ class Bounding {
     bounds_.y[first] = stored(mean_of(working_, x));
     const Rough share =
         working_.divide({grad_y_[first], 0}, working_.constant(static_cast<double>(x.size())));
-    const Rough kept{share.value, stored(share)};
-    const double gradient = grad_y_[first + channels_];
+    const Rough both = working_.add(share, {grad_y_[first + channels_], 0});
+    const double largest = largest_of(x);
+    const bool has_nan = std::any_of(x.begin(), x.end(), is_nan);
     for (std::size_t i = 0; i < plane_; ++i) {
-      const double magnitude = std::abs(share.value) + std::abs(gradient);
-      bounds_.grad_x[plane * plane_ + i] = stored({magnitude, kept.error});
+      const bool may_be_picked = has_nan ? is_nan(x[i]) : x[i] == largest;
+      bounds_.grad_x[plane * plane_ + i] = std::max(stored(share), may_be_picked ? stored(both) : 0);
     }
   }
 

@@ -225,6 +225,14 @@ TEST_P(Smooth, MeansThenMaximaOfAllChannels) {
   EXPECT_EQ(global_catavgmax_pool2d_shape({3, 5, 4, 4}, {}), (Dims{3, 10, 1, 1}));
 }
 
+TEST_P(Smooth, MeanAndMaximumOf16BitsRoundTheirSumOnce) {
+  // 2 / 3 + 1 = 1.66666, next to 1.66699 in f16; 2 / 3 rounds to 0.66650, whose sum with 1 is next
+  // to 1.66602.
+  const GuardedTensor x(DType::f16, Dims{1, 3}, {1, 2, 1});
+  const GuardedTensor grad_y(DType::f16, Dims{2, 1}, {2, 1});
+  EXPECT_EQ(values_of(global_catavgmax_pool1d_backward(grad_y, x, {}))[1], 1.6669921875);
+}
+
 // ---- the edges of the numbers ---------------------------------------------------------------------
 
 OpArguments valid_arguments(const OpInfo& op) {
