@@ -45,17 +45,26 @@ std::optional<GuardedTensor> read_indices(const Case& one) {
   return make_distinct_indices(one, LayoutKind::kChannelsFirst);
 }
 
-/// sum(grad_y * pool(x))
-double loss(const Case& one, const std::vector<double>& x, const std::vector<double>& grad_y) {
+std::vector<double> pooled(const Case& one, const std::vector<double>& x) {
   const GuardedTensor input(cenote::DType::f64, one.sizes, x);
   const cenote::Tensor y(cenote::DType::f64, one.op->shape(one.sizes, one.arguments));
   const std::optional<GuardedTensor> indices = read_indices(one);
   one.op->forward(y, indices ? &indices->view() : nullptr, input, one.arguments);
-  const std::vector<double> values = values_of(y);
-  // A window without a real element is constant (-inf for a maximum).
+  return values_of(y);
+}
+
+/// sum(grad_y * pool(x)) with x[i] + step, less that with x[i] - step. Outputs that do not change, such as
+/// the -inf of a window without an element, add nothing, hence do not round either.
+double change(const Case& one, std::vector<double> x, std::size_t i, double step,
+              const std::vector<double>& grad_y) {
+  const double kept = x[i];
+  x[i] = kept + step;
+  const std::vector<double> above = pooled(one, x);
+  x[i] = kept - step;
+  const std::vector<double> below = pooled(one, x);
   double sum = 0;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (std::isfinite(values[i])) sum += values[i] * grad_y[i];
+  for (std::size_t out = 0; out < above.size(); ++out) {
+    if (above[out] != below[out]) sum += (above[out] - below[out]) * grad_y[out];
   }
   return sum;
 }
@@ -87,23 +96,43 @@ bool usable(const Case& one) {
   return !one.op->reads_indices || count <= element_count(one.op->shape(one.sizes, one.arguments));
 }
 
+/// Twice this is less than half of the least distance of two magnitudes.
+constexpr double kSmoothStep = 0x1p-12;
+
+/// A step for the standard deviation y of the plane of x[i]. As a function of u, the distance of x[i] from
+/// the mean of the n - 1 others, y = sqrt(k (c^2 + u^2)) with k = (n - 1) / n^2: its singularities +-ic are
+/// r = y / sqrt(k) away. On a circle of that radius it is at most 2 y, so by Cauchy its fifth derivative is
+/// at most 240 y / r^5. The step is below r / 1024: fourth-order differences err by h^4 / 30 of that, 8
+/// sqrt(k) / 2^40 < 4e-12, and the roundings of y by some 2^-53 y / h, which is as small.
+double deviation_step(const Case& one, const std::vector<double>& x, std::size_t i) {
+  std::size_t n = 1;
+  for (int axis = one.sizes.size() - one.op->spatial_rank; axis < one.sizes.size(); ++axis)
+    n *= static_cast<std::size_t>(one.sizes[axis]);
+  if (n == 1) return kSmoothStep;  // y is 0
+  const double count = static_cast<double>(n);
+  const auto plane = x.begin() + static_cast<std::ptrdiff_t>(i / n * n);
+  const double mean = std::accumulate(plane, plane + static_cast<std::ptrdiff_t>(n), 0.0) / count;
+  double variance = 0;
+  for (std::size_t j = 0; j < n; ++j) {
+    const double distance = plane[static_cast<std::ptrdiff_t>(j)] - mean;
+    variance += distance * distance / count;
+  }
+  const double radius = std::sqrt(variance / (count - 1)) * count;
+  return std::min(kSmoothStep, std::exp2(std::floor(std::log2(radius / 1024))));
+}
+
 /// The derivative of the loss along x[i]: (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h.
-double fourth_order_difference(const Case& one, std::vector<double> x, std::size_t i,
+double fourth_order_difference(const Case& one, const std::vector<double>& x, std::size_t i,
                                const std::vector<double>& grad_y) {
-  const double kept = x[i];
-  const auto at = [&](double step) {
-    x[i] = kept + step;
-    return loss(one, x, grad_y);
-  };
-  constexpr double kSmoothStep = 0x1p-12;  // twice this is less than half of the least distance
-  const double near = at(kSmoothStep) - at(-kSmoothStep);
-  const double far = at(2 * kSmoothStep) - at(-2 * kSmoothStep);
-  return (8 * near - far) / (12 * kSmoothStep);
+  const bool deviation = one.op->name.find("std_pool") != std::string_view::npos;
+  const double step = deviation ? deviation_step(one, x, i) : kSmoothStep;
+  return (8 * change(one, x, i, step, grad_y) - change(one, x, i, 2 * step, grad_y)) / (12 * step);
 }
 
 /// The stencil errs by h^4 / 30 times the fifth derivative. That of one window is largest for powers of 17,
 /// some 17^4 / |x|^4 <= 1.4e6 times the slope, and for exponentials of 20 x, some 24 * 20^4 = 4e6: 5e-10 of
-/// slopes below 10. Losses below 1e4 lose 1e-12 to rounding, over the step 1e-8.
+/// slopes below 10; that of the deviation has a step of its own. Losses below 1e4 lose 1e-12 to rounding,
+/// over the step 1e-8.
 void check_smooth_gradient(const Case& one) {
   const std::int64_t outputs = element_count(one.op->shape(one.sizes, one.arguments));
   const std::vector<double> grad_y = make_values(Fill::kNormal, outputs, one.seed + 1);
@@ -119,17 +148,12 @@ void check_gradient(const Case& one) {
   if (one.op->gradient_reads_x) return check_smooth_gradient(one);
   const std::int64_t outputs = element_count(one.op->shape(one.sizes, one.arguments));
   const std::vector<double> grad_y = make_values(Fill::kNormal, outputs, one.seed + 1);
-  std::vector<double> x = distinct_values(element_count(one.sizes), one.seed);
+  const std::vector<double> x = distinct_values(element_count(one.sizes), one.seed);
   const std::vector<double> got = gradient(one, x, grad_y);
   for (std::size_t i = 0; i < x.size(); ++i) {
-    const double kept = x[i];
-    x[i] = kept + kStep;
-    const double above = loss(one, x, grad_y);
-    x[i] = kept - kStep;
-    const double below = loss(one, x, grad_y);
-    x[i] = kept;
     // The losses are sums of some hundred products of numbers below 400: they err by less than 1e-9.
-    ASSERT_NEAR(got[i], (above - below) / (2 * kStep), 1e-8) << describe(one) << ", element " << i;
+    ASSERT_NEAR(got[i], change(one, x, i, kStep, grad_y) / (2 * kStep), 1e-8)
+        << describe(one) << ", element " << i;
   }
 }
 
