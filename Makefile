@@ -1,13 +1,13 @@
 # Cenote's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup configure program build run test bench asan tsan lint format
+.PHONY: help setup configure program build run test bench bench-quick bench-peers asan tsan lint format
 
 BUILD := build/release
 JOBS ?= $(shell nproc)
 EPOCHS ?= 2
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 14
 
 setup:  ## Install what is missing: Debian packages, and .venv with torch
 	@tools/setup.sh
@@ -32,9 +32,13 @@ test: build  ## Build, then run every test
 	@echo "== test: running all tests"
 	@ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS)
 
-bench: build  ## Build, then compare with torch and with a plain copy
+bench: build  ## Build, then compare with other libraries and with a plain copy; BENCH_FLAGS=--resume goes on
 	@echo "== bench: measuring, results go to build/bench"
-	@$(BUILD)/bin/cenote_compare --out-dir build/bench
+	@$(BUILD)/bin/cenote_compare --out-dir build/bench $(BENCH_FLAGS)
+
+bench-quick: build  ## The same with the rows that tell most, in about 5 minutes
+	@echo "== bench: measuring, results go to build/bench-quick"
+	@$(BUILD)/bin/cenote_compare --quick --out-dir build/bench-quick $(BENCH_FLAGS)
 
 asan: setup  ## Run the tests under the address and undefined-behaviour sanitizers
 	@echo "== asan: building and testing in build/asan"

@@ -1,38 +1,36 @@
-// The rows of the comparison: an op on a shape in a layout, one pass of it, done by cenote through its
-// torch operator, by cenote into a given output, by torch (an expression where torch has no kernel), and a
-// plain parallel copy of the same bytes.
+// The contenders of a row: cenote through its torch operator, cenote into a given output, torch, the peers
+// that have the op, and a plain parallel copy of the same bytes.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "cases.h"
 #include "measure.h"
+#include "peers.h"
 
 namespace cenote_bench {
 
-struct Row {
-  std::string op;  // "max 3x3 s2 p1"
-  std::vector<std::int64_t> shape;
-  std::string layout;  // "channels-first"
-  std::string pass;    // "forward", "forward+indices", "backward"
-  std::string name() const;
-};
+inline constexpr const char* kCenote = "cenote";
+inline constexpr const char* kCenoteInto = "cenote into";
+inline constexpr const char* kTorch = "torch";
+inline constexpr const char* kCopy = "copy";
 
-/// The contenders of a row, ready to run, with their buffers.
+/// Ready to run, with their buffers.
 struct Contest {
-  std::vector<Contender> contenders;  // in the order of kContenderNames
-  std::int64_t bytes_moved = 0;       // read and written by one call of cenote
-  std::int64_t working_set = 0;       // bytes of the buffers that the calls of one contender walk through
+  std::vector<Contender> contenders;
+  std::map<std::string, std::string> left_out;      // peer to reason
+  std::map<std::string, std::int64_t> extra_bytes;  // heap beside the result, where it was measured
+  std::int64_t bytes_moved = 0;                     // read and written by one call of cenote
+  std::int64_t working_set = 0;  // bytes of the buffers that the calls of one contender walk through
+  std::shared_ptr<const void> keeps;
 };
 
-inline constexpr const char* kContenderNames[] = {"cenote", "cenote into", "torch", "copy"};
-
-std::vector<Row> all_rows(bool quick);
-/// Allocates enough sets of buffers that their inputs and outputs together pass `working_set` bytes, and
-/// compares cenote's outputs with torch's. Throws std::runtime_error when they differ.
-Contest prepare(const Row& row, std::int64_t working_set);
+/// Compares all outputs with torch's, and throws std::runtime_error when they differ. The threads are those
+/// that at::get_num_threads() tells.
+Contest prepare(const Row& row, std::int64_t working_set, const Peers& peers);
 
 }  // namespace cenote_bench

@@ -1,25 +1,28 @@
 // What the numbers were taken on.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "peers.h"
 
 namespace cenote_bench {
 
-struct Machine {
-  std::string processor;
-  int logical_cores = 0;
-  std::vector<std::string> caches;  // "L2 Unified 2048K, cores 0"
-  std::string compiler;
-  std::string torch_version;
-  std::string torch_cpu_capability;
-  std::string cenote_version;
-  std::string cpu_target;
-  int threads = 0;
-  double load_average = 0;  // of the last minute, at the start: others on the machine disturb the numbers
-  std::string date;         // UTC, ISO 8601
-};
+/// Names and values of facts, in the order in which they are shown.
+using Facts = std::vector<std::pair<std::string, std::string>>;
 
-Machine describe_machine();
+/// Processor, caches, compiler, and the versions and threads of everything that is compared.
+Facts describe_machine(const Peers& peers, int threads);
+/// Facts that differ from run to run: the date (UTC, ISO 8601), and the load average of the last minute,
+/// since others on the machine disturb the numbers.
+Facts describe_moment();
+
+/// Bytes of the last cache before memory; 0 where the system does not tell.
+std::int64_t last_level_cache();
+/// Bytes of data that no cache holds: a quarter more than the last cache has, within an eighth of the
+/// machine's memory, and 64 MiB at least.
+std::int64_t working_set_beyond_caches();
 
 }  // namespace cenote_bench

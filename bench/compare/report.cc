@@ -1,17 +1,19 @@
-// Table, JSON and markdown; see report.h.
+// Table and JSON; see report.h.
 #include "report.h"
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
-#include <cerrno>
+#include <algorithm>
 #include <cstdio>
-#include <cstring>
-#include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <utility>
+
+#include "cenote/error.h"
+#include "contest.h"
+#include "network/io/file.h"
 
 namespace cenote_bench {
 
@@ -19,137 +21,134 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* kLegend =
-    "cenote and torch allocate what they return, `into` writes to memory that is there. Times are medians of "
-    "interleaved calls in milliseconds; the spread is min, 10th and 90th percentile of cenote. `copy` reads "
-    "half and writes half of the bytes that the op must move (inputs and outputs, for backward also the "
-    "compact record, or x where the gradient depends on it). An op that torch has no kernel for meets an "
-    "expression of its other ops; there the backward of both is autograd's, of a recorded forward. "
-    "Successive calls walk through buffers of the size `set`, so data that exceeds a cache level is not "
-    "found in it.";
+constexpr std::uint64_t kLongestFile = std::uint64_t{1} << 28;
 
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  return fmt::format("{}", fmt::join(shape, "x"));
-}
-double mebibytes(std::int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
-std::string spread_text(const Timing& timing) {
-  return fmt::format("{:.3f} {:.3f}..{:.3f}", timing.min, timing.p10, timing.p90);
-}
-
-std::vector<std::pair<std::string, std::string>> facts(const Machine& machine, const Setting& setting) {
-  return {{"command", setting.command},
-          {"date", machine.date},
-          {"processor", machine.processor},
-          {"logical cores", std::to_string(machine.logical_cores)},
-          {"caches", fmt::format("{}", fmt::join(machine.caches, "; "))},
-          {"compiler", machine.compiler},
-          {"torch", machine.torch_version + ", " + machine.torch_cpu_capability},
-          {"cenote", machine.cenote_version + ", CPU target " + machine.cpu_target},
-          {"threads", std::to_string(machine.threads)},
-          {"load average at the start", fmt::format("{:.2f}", machine.load_average)},
-          {"memory", setting.keep_memory ? "kept by the process between calls" : "the allocator's defaults"}};
+ordered_json to_json(const Facts& facts) {
+  ordered_json object = ordered_json::object();
+  for (const auto& [name, value] : facts) object[name] = value;
+  return object;
 }
 
 ordered_json to_json(const Timing& timing) {
-  return {{"median_ms", timing.median},
-          {"min_ms", timing.min},
-          {"p10_ms", timing.p10},
-          {"p90_ms", timing.p90},
-          {"runs", timing.runs}};
+  return {{"median_ms", timing.median}, {"min_ms", timing.min},
+          {"p10_ms", timing.p10},       {"p90_ms", timing.p90},
+          {"samples", timing.samples},  {"calls_per_sample", timing.calls_per_sample}};
 }
 
 ordered_json to_json(const Result& result) {
-  return {{"op", result.row.op},
-          {"shape", result.row.shape},
-          {"dtype", "f32"},
-          {"layout", result.row.layout},
-          {"pass", result.row.pass},
+  const Row& row = result.row;
+  ordered_json contenders = ordered_json::object();
+  for (const auto& [name, timing] : result.timings) {
+    contenders[name] = to_json(timing);
+    const auto extra = result.extra_bytes.find(name);
+    if (extra != result.extra_bytes.end()) contenders[name]["extra_bytes"] = extra->second;
+  }
+  const cenote::Dims& kernel = row.op.arguments.kernel;
+  return {{"name", row.name()},
+          {"group", row.group},
+          {"label", row.label},
+          {"op", row.op.repeat > 1 ? fmt::format("{} x{}", row.op.title, row.op.repeat) : row.op.title},
+          {"kernel", std::vector<std::int64_t>(kernel.begin(), kernel.end())},
+          {"shape", row.shape},
+          {"dtype", cenote::name_of(row.dtype)},
+          {"layout", row.layout},
+          {"pass", row.pass},
+          {"threads", result.threads},
+          {"data", row.data == Data::kMemory ? "memory" : "cache"},
           {"bytes_moved", result.bytes_moved},
           {"working_set_bytes", result.working_set},
-          {"cenote", to_json(result.cenote)},
-          {"cenote_into", to_json(result.cenote_into)},
-          {"torch", to_json(result.torch)},
-          {"copy", to_json(result.copy)},
-          {"torch_over_cenote", result.ratio()},
-          {"torch_over_cenote_into", result.ratio_into()},
-          {"percent_of_copy_speed", result.copy_percent()},
-          {"percent_of_copy_speed_into", result.copy_percent_into()},
-          {"gigabytes_per_second", result.gigabytes_per_second()}};
+          {"contenders", contenders},
+          {"left_out", result.left_out}};
 }
 
-std::string markdown_row(const Result& result) {
-  return fmt::format(
-      "| {} | {} | {} | {} | {:.3f} | {:.3f} | {:.3f} | {:.2f} | {:.2f} | {:.3f} | {:.0f} | {:.0f} | "
-      "{:.1f} | {} | {:.0f} |\n",
-      result.row.op, shape_text(result.row.shape), result.row.layout, result.row.pass, result.cenote.median,
-      result.cenote_into.median, result.torch.median, result.ratio(), result.ratio_into(), result.copy.median,
-      result.copy_percent(), result.copy_percent_into(), result.gigabytes_per_second(),
-      spread_text(result.cenote), mebibytes(result.working_set));
+double median(const ordered_json& row, const std::string& contender) {
+  return row.at("contenders").at(contender).at("median_ms").get<double>();
 }
 
-std::string markdown(const Machine& machine, const Setting& setting, const std::vector<Result>& results) {
-  std::string text = "# cenote against torch\n\n| | |\n|---|---|\n";
-  for (const auto& [name, value] : facts(machine, setting)) text += fmt::format("| {} | {} |\n", name, value);
-  text += fmt::format("\nf32. {}\n\n", kLegend);
-  text +=
-      "| op | shape | layout | pass | cenote ms | into ms | torch ms | torch/cenote | torch/into | copy ms | "
-      "% of copy | into % of copy | GB/s | cenote min p10..p90 ms | set MiB |\n"
-      "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
-  for (const Result& result : results) text += markdown_row(result);
-  return text;
+/// torch allocates what it returns, as cenote's operator does; the peers write to memory that is there.
+std::string counterpart(const ordered_json& row, const std::string& contender) {
+  const bool into = contender != kTorch && row.at("contenders").contains(kCenoteInto);
+  return into ? kCenoteInto : kCenote;
 }
 
-void write_file(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream file(path);
-  file << text;
-  file.close();
-  if (!file)
-    throw std::runtime_error(fmt::format("cannot write {}: {}", path.string(), std::strerror(errno)));
+bool is_peer(const std::string& contender) {
+  return contender != kCenote && contender != kCenoteInto && contender != kCopy;
 }
 
 }  // namespace
 
-void print_machine(const Machine& machine, const Setting& setting) {
-  for (const auto& [name, value] : facts(machine, setting)) fmt::print("{:<26} {}\n", name, value);
-  fmt::print("\n{}\n\n", kLegend);
+Record::Record(Facts machine, Facts run) : machine_(std::move(machine)), run_(std::move(run)) {}
+
+void Record::resume(const std::filesystem::path& path) {
+  try {
+    const ordered_json document = ordered_json::parse(cenote::network::read_file(path, kLongestFile));
+    if (document.at("machine") != to_json(machine_))
+      throw std::runtime_error("taken on another machine, or with other versions");
+    for (const ordered_json& row : document.at("rows")) {
+      static_cast<void>(row.at("name").get<std::string>());
+      rows_.push_back(row);
+    }
+  } catch (const std::exception& error) {
+    throw std::runtime_error(fmt::format("cannot resume {}: {}", path.string(), error.what()));
+  }
+}
+
+bool Record::has(const std::string& name) const {
+  return std::any_of(rows_.begin(), rows_.end(),
+                     [&](const ordered_json& row) { return row.at("name") == name; });
+}
+
+void Record::add(const Result& result) { rows_.push_back(to_json(result)); }
+
+void Record::write(const std::filesystem::path& path) const {
+  ordered_json document{{"machine", to_json(machine_)}, {"run", to_json(run_)}, {"rows", rows_}};
+  const std::string text = document.dump(1) + "\n";
+  cenote::network::write_file_atomically(path, {text});
+}
+
+void Record::print_summary() const {
+  std::vector<std::pair<double, std::string>> faster;
+  for (const ordered_json& row : rows_) {
+    for (const auto& [contender, timing] : row.at("contenders").items()) {
+      if (!is_peer(contender)) continue;
+      const double ratio = median(row, contender) / median(row, counterpart(row, contender));
+      if (ratio < 1) faster.emplace_back(ratio, contender + ": " + row.at("name").get<std::string>());
+    }
+  }
+  std::sort(faster.begin(), faster.end());
+  fmt::print("\n{} rows, {} times a peer was faster (its time / cenote's)\n", rows_.size(), faster.size());
+  for (const auto& [ratio, name] : faster) fmt::print("  {:.2f}  {}\n", ratio, name);
+}
+
+void print_facts(const Facts& facts) {
+  for (const auto& [name, value] : facts) fmt::print("{:<26} {}\n", name, value);
 }
 
 void print_header() {
   fmt::print(
-      "{:<17} {:<14} {:<14} {:<15} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>5} {:>5} {:>6}  {:<26} {:>5}\n",
-      "op", "shape", "layout", "pass", "cenote", "into", "torch", "t/c", "t/into", "copy", "%copy", "%into",
-      "GB/s", "cenote min p10..p90", "set");
+      "\nMedian milliseconds of interleaved calls. cenote and torch allocate what they return, `into` and "
+      "the peers "
+      "write\nto memory that is there; `copy` reads half and writes half of the bytes that the op must "
+      "move.\n\n"
+      "{:<78} {:>9} {:>9} {:>9} {:>9}  {}\n",
+      "row", "cenote", "into", "torch", "copy", "peers");
 }
 
-void print_result(const Result& result) {
-  fmt::print(
-      "{:<17} {:<14} {:<14} {:<15} {:>9.3f} {:>9.3f} {:>9.3f} {:>6.2f} {:>6.2f} {:>9.3f} {:>5.0f} {:>5.0f} "
-      "{:>6.1f}  {:<26} {:>5.0f}\n",
-      result.row.op, shape_text(result.row.shape), result.row.layout, result.row.pass, result.cenote.median,
-      result.cenote_into.median, result.torch.median, result.ratio(), result.ratio_into(), result.copy.median,
-      result.copy_percent(), result.copy_percent_into(), result.gigabytes_per_second(),
-      spread_text(result.cenote), mebibytes(result.working_set));
-  std::fflush(stdout);
-}
-
-void print_slower_rows(const std::vector<Result>& results) {
-  std::vector<const Result*> slower;
-  for (const Result& result : results) {
-    if (result.ratio() < 1) slower.push_back(&result);
+void print_result(const Result& result, const std::string& place) {
+  const auto cell = [&](const char* name) -> std::string {
+    for (const auto& [contender, timing] : result.timings) {
+      if (contender == name) return fmt::format("{:9.4f}", timing.median);
+    }
+    return "-";
+  };
+  std::string peers;
+  for (const auto& [contender, timing] : result.timings) {
+    if (is_peer(contender) && contender != kTorch)
+      peers += fmt::format("{} {:.4f}, ", contender, timing.median);
   }
-  fmt::print("\n{} of {} rows slower than torch\n", slower.size(), results.size());
-  for (const Result* result : slower) fmt::print("  {:.2f}  {}\n", result->ratio(), result->row.name());
-}
-
-void write_reports(const std::filesystem::path& folder, const Machine& machine, const Setting& setting,
-                   const std::vector<Result>& results) {
-  ordered_json document;
-  for (const auto& [name, value] : facts(machine, setting)) document["machine"][name] = value;
-  document["min_seconds_per_row"] = setting.min_seconds;
-  document["rows"] = ordered_json::array();
-  for (const Result& result : results) document["rows"].push_back(to_json(result));
-  write_file(folder / "compare.json", document.dump(2) + "\n");
-  write_file(folder / "compare.md", markdown(machine, setting, results));
+  fmt::print("{:<78} {:>9} {:>9} {:>9} {:>9}  {}({})\n", result.row.name(), cell(kCenote), cell(kCenoteInto),
+             cell(kTorch), cell(kCopy), peers, place);
+  std::fflush(stdout);
 }
 
 }  // namespace cenote_bench

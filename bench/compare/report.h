@@ -1,12 +1,14 @@
-// The results as a table on the terminal, as JSON and as a markdown page.
+// The results as a table on the terminal and as JSON, from which bench/report.py makes tables and charts.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "contest.h"
+#include "cases.h"
 #include "machine.h"
 #include "measure.h"
 
@@ -14,36 +16,37 @@ namespace cenote_bench {
 
 struct Result {
   Row row;
+  int threads = 0;
   std::int64_t bytes_moved = 0;
   std::int64_t working_set = 0;
-  Timing cenote;
-  Timing cenote_into;
-  Timing torch;
-  Timing copy;
-
-  double ratio() const { return torch.median / cenote.median; }
-  double ratio_into() const { return torch.median / cenote_into.median; }
-  /// 100 means as fast as copying the bytes that the op must move.
-  double copy_percent() const { return 100 * copy.median / cenote.median; }
-  double copy_percent_into() const { return 100 * copy.median / cenote_into.median; }
-  double gigabytes_per_second() const { return static_cast<double>(bytes_moved) / cenote.median / 1e6; }
+  std::vector<std::pair<std::string, Timing>> timings;  // by contender
+  std::map<std::string, std::int64_t> extra_bytes;
+  std::map<std::string, std::string> left_out;
 };
 
-/// How the run was asked for; part of every report.
-struct Setting {
-  std::string command;
-  double min_seconds = 0;
-  bool keep_memory = false;
+/// A run in its file: what it was taken on, how it was asked for, and its rows. A row is there once.
+class Record {
+ public:
+  Record(Facts machine, Facts run);
+  /// Throws std::runtime_error when the file cannot be read, or was taken on another machine or with other
+  /// versions.
+  void resume(const std::filesystem::path& path);
+
+  bool has(const std::string& name) const;
+  void add(const Result& result);
+  /// Replaces the file atomically.
+  void write(const std::filesystem::path& path) const;
+  /// How many rows there are, and those in which a contender was faster than cenote.
+  void print_summary() const;
+
+ private:
+  Facts machine_, run_;
+  std::vector<nlohmann::ordered_json> rows_;
 };
 
-void print_machine(const Machine& machine, const Setting& setting);
+void print_facts(const Facts& facts);
 void print_header();
-void print_result(const Result& result);
-/// The rows in which torch was faster, or that there are none.
-void print_slower_rows(const std::vector<Result>& results);
-
-/// compare.json and compare.md in `folder`, which must exist. Throws std::runtime_error.
-void write_reports(const std::filesystem::path& folder, const Machine& machine, const Setting& setting,
-                   const std::vector<Result>& results);
+/// `place` says how far the run is: "12/180, 3 min left".
+void print_result(const Result& result, const std::string& place);
 
 }  // namespace cenote_bench

@@ -1,0 +1,213 @@
+// torch has no one-dimensional backward: it, too, takes a row for a plane of height 1.
+#include "subjects.h"
+
+#include <ATen/ATen.h>
+#include <torch/nn/functional/pooling.h>
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace cenote_bench {
+
+namespace {
+
+using Sizes = std::vector<std::int64_t>;
+
+Sizes filled(const cenote::Dims& dims, int rank) {
+  if (dims.size() == 1) return Sizes(static_cast<std::size_t>(rank), dims[0]);
+  return {dims.begin(), dims.end()};
+}
+
+struct Axes {
+  Sizes kernel, stride, padding, dilation;
+  bool ceil_mode = false;
+  bool include_padding = true;
+};
+
+Axes axes_of(const Op& op, int rank) {
+  const cenote::OpArguments& from = op.arguments;
+  return {filled(from.kernel, rank),
+          filled(from.stride, rank),
+          filled(from.padding, rank),
+          filled(from.dilation, rank),
+          from.ceil_mode,
+          from.count_include_pad};
+}
+
+/// The same on a plane of height 1.
+Axes as_plane(Axes axes) {
+  axes.kernel.insert(axes.kernel.begin(), 1);
+  axes.stride.insert(axes.stride.begin(), 1);
+  axes.padding.insert(axes.padding.begin(), 0);
+  axes.dilation.insert(axes.dilation.begin(), 1);
+  return axes;
+}
+
+Subject max_1d(const Axes& a) {
+  return {[a](const at::Tensor& x) {
+            return at::max_pool1d(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
+          },
+          [a](const at::Tensor& x) {
+            return at::max_pool1d_with_indices(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
+          },
+          [p = as_plane(a)](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
+            return at::max_pool2d_with_indices_backward(grad_y.unsqueeze(2), x.unsqueeze(2), p.kernel,
+                                                        p.stride, p.padding, p.dilation, p.ceil_mode,
+                                                        indices.unsqueeze(2))
+                .squeeze(2);
+          }};
+}
+
+Subject max_2d(const Axes& a) {
+  return {[a](const at::Tensor& x) {
+            return at::max_pool2d(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
+          },
+          [a](const at::Tensor& x) {
+            return at::max_pool2d_with_indices(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
+          },
+          [a](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
+            return at::max_pool2d_with_indices_backward(grad_y, x, a.kernel, a.stride, a.padding, a.dilation,
+                                                        a.ceil_mode, indices);
+          }};
+}
+
+Subject max_3d(const Axes& a) {
+  return {[a](const at::Tensor& x) {
+            return at::max_pool3d(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
+          },
+          [a](const at::Tensor& x) {
+            return at::max_pool3d_with_indices(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
+          },
+          [a](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
+            return at::max_pool3d_with_indices_backward(grad_y, x, a.kernel, a.stride, a.padding, a.dilation,
+                                                        a.ceil_mode, indices);
+          }};
+}
+
+Subject avg_1d(const Axes& a) {
+  return {[a](const at::Tensor& x) {
+            return at::avg_pool1d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.include_padding);
+          },
+          {},
+          [p = as_plane(a)](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
+            return at::avg_pool2d_backward(grad_y.unsqueeze(2), x.unsqueeze(2), p.kernel, p.stride, p.padding,
+                                           p.ceil_mode, p.include_padding, std::nullopt)
+                .squeeze(2);
+          }};
+}
+
+Subject avg_2d(const Axes& a) {
+  return {[a](const at::Tensor& x) {
+            return at::avg_pool2d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.include_padding);
+          },
+          {},
+          [a](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
+            return at::avg_pool2d_backward(grad_y, x, a.kernel, a.stride, a.padding, a.ceil_mode,
+                                           a.include_padding, std::nullopt);
+          }};
+}
+
+Subject avg_3d(const Axes& a) {
+  return {[a](const at::Tensor& x) {
+            return at::avg_pool3d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.include_padding);
+          },
+          {},
+          [a](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
+            return at::avg_pool3d_backward(grad_y, x, a.kernel, a.stride, a.padding, a.ceil_mode,
+                                           a.include_padding, std::nullopt);
+          }};
+}
+
+/// torch's global average has no op of its own: its adaptive one turns into a mean, whose gradient is an
+/// expanded quotient; written out here.
+Subject global_average() {
+  return {[](const at::Tensor& x) { return at::adaptive_avg_pool2d(x, {1, 1}); },
+          {},
+          [](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
+            return grad_y.expand(x.sizes()) / static_cast<double>(x.size(2) * x.size(3));
+          }};
+}
+
+Subject adaptive_average(const Sizes& size) {
+  return {[size](const at::Tensor& x) { return at::adaptive_avg_pool2d(x, size); },
+          {},
+          [](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
+            return at::_adaptive_avg_pool2d_backward(grad_y, x);
+          }};
+}
+
+Subject adaptive_max(const Sizes& size) {
+  return {[size](const at::Tensor& x) { return std::get<0>(at::adaptive_max_pool2d(x, size)); },
+          [size](const at::Tensor& x) { return at::adaptive_max_pool2d(x, size); },
+          [](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
+            return at::adaptive_max_pool2d_backward(grad_y, x, indices);
+          }};
+}
+
+/// Of 2x2 windows at stride 2.
+Subject max_unpool() {
+  Subject subject;
+  subject.unpool = [](const at::Tensor& x, const at::Tensor& indices) {
+    return at::max_unpool2d(x, indices, {2 * x.size(2), 2 * x.size(3)});
+  };
+  subject.backward = [](const at::Tensor& grad_y, const at::Tensor&, const at::Tensor& indices) {
+    // torch's autograd does the same
+    return grad_y.flatten(2).gather(2, indices.flatten(2)).view(indices.sizes());
+  };
+  return subject;
+}
+
+at::Tensor lp2(const at::Tensor& x) {
+  namespace functional = torch::nn::functional;
+  return functional::lp_pool2d(x, functional::LPPool2dFuncOptions(2, 3).stride(2));
+}
+
+at::Tensor soft(const at::Tensor& x) {
+  const at::Tensor weights = x.exp();
+  return at::avg_pool2d(weights * x, {2, 2}) / at::avg_pool2d(weights, {2, 2});
+}
+
+at::Tensor log_sum_exp(const at::Tensor& x) {
+  constexpr double kSharpness = 10;  // the op's default
+  return at::avg_pool2d((x * kSharpness).exp(), {2, 2}).log() / kSharpness;
+}
+
+at::Tensor median(const at::Tensor& x) {
+  return std::get<0>(x.unfold(2, 3, 2).unfold(3, 3, 2).flatten(-2).median(-1));
+}
+
+at::Tensor global_gem(const at::Tensor& x) {
+  return x.clamp_min(1e-6).pow(3).mean({2, 3}, true).pow(1.0 / 3);
+}
+
+at::Tensor global_std(const at::Tensor& x) { return x.std({2, 3}, /*unbiased=*/false, /*keepdim=*/true); }
+
+at::Tensor global_norm(const at::Tensor& x) { return at::linalg_vector_norm(x, 2, {2, 3}, true); }
+
+}  // namespace
+
+Subject subject_of(const Op& op) {
+  const std::string& name = op.name;
+  if (name == "max_pool1d") return max_1d(axes_of(op, 1));
+  if (name == "max_pool2d") return max_2d(axes_of(op, 2));
+  if (name == "max_pool3d") return max_3d(axes_of(op, 3));
+  if (name == "avg_pool1d") return avg_1d(axes_of(op, 1));
+  if (name == "avg_pool2d") return avg_2d(axes_of(op, 2));
+  if (name == "avg_pool3d") return avg_3d(axes_of(op, 3));
+  if (name == "global_avg_pool2d") return global_average();
+  if (name == "adaptive_avg_pool2d") return adaptive_average(filled(op.arguments.output_size, 2));
+  if (name == "adaptive_max_pool2d") return adaptive_max(filled(op.arguments.output_size, 2));
+  if (name == "max_unpool2d") return max_unpool();
+  if (name == "lp_pool2d") return {lp2};
+  if (name == "soft_pool2d") return {soft};
+  if (name == "lse_pool2d") return {log_sum_exp};
+  if (name == "median_pool2d") return {median};
+  if (name == "global_gem_pool2d") return {global_gem};
+  if (name == "global_std_pool2d") return {global_std};
+  if (name == "global_lp_pool2d") return {global_norm};
+  throw std::logic_error("no counterpart of " + name + " in torch");
+}
+
+}  // namespace cenote_bench
