@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc)
 EPOCHS ?= 2
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 19
 
 setup:  ## Install what is missing: Debian packages, and .venv with torch
 	@tools/setup.sh
@@ -31,6 +31,9 @@ run: program  ## Build the program, then train two epochs on Fashion-MNIST and w
 test: build  ## Build, then run every test
 	@echo "== test: running all tests"
 	@ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS)
+
+bench-peers:  ## Install the libraries that the benchmark compares with, beside torch
+	@tools/setup.sh bench
 
 bench: build  ## Build, then compare with other libraries and with a plain copy; BENCH_FLAGS=--resume goes on
 	@echo "== bench: measuring, results go to build/bench"

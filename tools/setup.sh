@@ -2,6 +2,7 @@
 # Installs what the build needs and is missing: Debian packages, and .venv with torch and numpy.
 #   tools/setup.sh        build, run and test
 #   tools/setup.sh lint   clang-format and clang-tidy
+#   tools/setup.sh bench  the libraries that the benchmark compares with: 0.7 GB to load, 2.5 GB on the disk
 # A second run finds everything in place and changes nothing. Without root it installs no package but
 # prints the command that does.
 set -euo pipefail
@@ -22,6 +23,10 @@ build_packages=(build-essential cmake ninja-build ccache pkg-config libhwy-dev l
   librapidcheck-dev libcli11-dev libfmt-dev nlohmann-json3-dev libpng-dev zlib1g-dev dataset-fashion-mnist
   libonnx-dev libprotobuf-dev protobuf-compiler libonnx-testdata gnuplot-nox python3 python3-venv)
 lint_packages=(clang-tidy-19 clang-format-19 libomp-19-dev)
+bench_packages=(libdnnl-dev libxnnpack-dev libpthreadpool-dev)
+readonly bench_python="onnxruntime==1.32.0 onnx==1.23.2"
+readonly bench_onednn="onednn-devel==2026.1.0 tbb-devel==2023.2.0"
+readonly bench_stamp=.venv/peers/.ready
 
 missing_packages() {
   local package
@@ -115,6 +120,20 @@ Check the network and the space on the disk, and run the command again."
   echo "$wanted" >"$stamp" 2>/dev/null || true
 }
 
+# oneDNN gets a folder of its own, where the build looks for it: its headers and libraries are not meant for others.
+prepare_peers() {
+  if [ "$(cat "$bench_stamp" 2>/dev/null)" = "$bench_python $bench_onednn" ]; then return; fi
+  say "installing $bench_python into .venv, and $bench_onednn into .venv/peers"
+  # shellcheck disable=SC2086  # several requirements, several words
+  {
+    .venv/bin/python -m pip install --disable-pip-version-check --no-input --upgrade-strategy only-if-needed \
+      $bench_python &&
+      .venv/bin/python -m pip install --disable-pip-version-check --no-input --ignore-installed \
+        --prefix .venv/peers/onednn $bench_onednn
+  } || fail "the libraries to compare with could not be installed (see above); the benchmark runs without them"
+  echo "$bench_python $bench_onednn" >"$bench_stamp"
+}
+
 case "${1-}" in
   "")
     install_packages "${build_packages[@]}"
@@ -122,5 +141,11 @@ case "${1-}" in
     say "everything needed is installed"
     ;;
   lint) install_packages "${lint_packages[@]}" ;;
-  *) fail "unknown argument '$1'; use nothing or lint" ;;
+  bench)
+    install_packages "${build_packages[@]}" "${bench_packages[@]}"
+    prepare_venv
+    prepare_peers
+    say "all libraries to compare with are installed"
+    ;;
+  *) fail "unknown argument '$1'; use nothing, lint or bench" ;;
 esac

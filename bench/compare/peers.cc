@@ -22,8 +22,9 @@ struct PlugIn {
   const char* file;
 };
 
+/// oneDNN 3 works with its own OpenCL loader alone, and the first one that is loaded serves both versions.
 constexpr PlugIn kPlugIns[] = {
-    {"oneDNN 2", "onednn2.so"}, {"oneDNN 3", "onednn3.so"}, {"XNNPACK", "xnnpack.so"}};
+    {"oneDNN 3", "onednn3.so"}, {"oneDNN 2", "onednn2.so"}, {"XNNPACK", "xnnpack.so"}};
 
 fs::path plug_in_folder() {
   return fs::read_symlink("/proc/self/exe").parent_path().parent_path() / "lib/bench";
