@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <memory>
 #include <regex>
 #include <string>
 #include <vector>
@@ -109,6 +110,9 @@ class Run {
     const std::int64_t asked = options.working_set_mib << 20;
     working_set_ = asked > 0 ? asked : working_set_beyond_caches();
     if (options.smoke) working_set_ = 1;
+    for (const std::unique_ptr<Peer>& peer : peers.found) {
+      if (peer->process() != 0) children_.push_back(peer->process());
+    }
   }
 
   /// False when it was interrupted.
@@ -131,7 +135,7 @@ class Run {
   Result one(const Row& row) {
     at::set_num_threads(row.threads > 0 ? row.threads : threads_);
     Contest contest = prepare(row, working_set_, peers_);
-    const std::vector<Timing> timings = measure(contest.contenders, measure_options(options_), {},
+    const std::vector<Timing> timings = measure(contest.contenders, measure_options(options_), children_,
                                                 [] { return InterruptGuard::signal() != 0; });
     Result result{row, at::get_num_threads(), contest.bytes_moved, contest.working_set,
                   {},  contest.extra_bytes,   contest.left_out};
@@ -145,6 +149,7 @@ class Run {
   Record& record_;
   int threads_;
   std::int64_t working_set_ = 0;
+  std::vector<int> children_;
 };
 
 std::string command_line(int argc, char** argv) {

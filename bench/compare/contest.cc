@@ -207,7 +207,8 @@ void add_peer(Contest& contest, const SharedState& state, Peer& peer, PeerLayout
     const at::Tensor& result = written_by_into(*state, state->sets.front());
     result.zero_();
     pool->run_and_fetch();
-    contest.extra_bytes[name] = std::max<std::int64_t>(0, watch.peak() - pool->data_bytes());
+    if (peer.process() == 0)
+      contest.extra_bytes[name] = std::max<std::int64_t>(0, watch.peak() - pool->data_bytes());
     require_close(state->row, name, result, expected);
     for (std::size_t i = 1; i < state->sets.size(); ++i) bind(state->sets[i]);
     contest.contenders.push_back({name, peer.pool(), [pool](const Turn& turn) { return pool->turn(turn); }});

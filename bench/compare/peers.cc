@@ -8,7 +8,10 @@
 #include <algorithm>
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <utility>
+
+#include "peers/onnxruntime.h"
 
 namespace cenote_bench {
 
@@ -22,6 +25,7 @@ struct PlugIn {
   const char* file;
 };
 
+constexpr const char* kOnnxRuntime = "ONNX Runtime";
 /// oneDNN 3 works with its own OpenCL loader alone, and the first one that is loaded serves both versions.
 constexpr PlugIn kPlugIns[] = {
     {"oneDNN 3", "onednn3.so"}, {"oneDNN 2", "onednn2.so"}, {"XNNPACK", "xnnpack.so"}};
@@ -32,6 +36,7 @@ fs::path plug_in_folder() {
 
 /// The library stays loaded. Nothing of it is seen by the other libraries of the process.
 std::unique_ptr<Peer> load(const fs::path& path) {
+  if (!fs::exists(path)) throw std::runtime_error("not there when this was built");
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) throw std::runtime_error(dlerror());
   void* entry = dlsym(library, "cenote_bench_peer");
@@ -66,20 +71,20 @@ Sizes padding_end(const Problem& problem) {
 
 Peers load_peers(const std::vector<std::string>& without) {
   Peers peers;
-  for (const PlugIn& plug_in : kPlugIns) {
-    const fs::path path = plug_in_folder() / plug_in.file;
-    if (std::find(without.begin(), without.end(), plug_in.name) != without.end()) {
-      peers.missing[plug_in.name] = "left out by --without";
-    } else if (!fs::exists(path)) {
-      peers.missing[plug_in.name] = "not found when this was built";
-    } else {
-      try {
-        peers.found.push_back(load(path));
-      } catch (const std::exception& error) {
-        peers.missing[plug_in.name] = error.what();
-      }
+  const auto add = [&](const char* name, const std::function<std::unique_ptr<Peer>()>& make) {
+    if (std::find(without.begin(), without.end(), name) != without.end()) {
+      peers.missing[name] = "left out by --without";
+      return;
     }
-  }
+    try {
+      peers.found.push_back(make());
+    } catch (const std::exception& error) {
+      peers.missing[name] = error.what();
+    }
+  };
+  for (const PlugIn& plug_in : kPlugIns)
+    add(plug_in.name, [&] { return load(plug_in_folder() / plug_in.file); });
+  add(kOnnxRuntime, make_onnxruntime);
   return peers;
 }
 

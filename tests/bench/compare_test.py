@@ -8,6 +8,7 @@ import tempfile
 import unittest
 
 COMPARE = os.environ["CENOTE_COMPARE"]
+PEERS = ["oneDNN 2", "oneDNN 3", "XNNPACK", "ONNX Runtime"]
 TIMING = ["median_ms", "min_ms", "p10_ms", "p90_ms", "samples", "calls_per_sample"]
 
 
@@ -103,6 +104,24 @@ class Compare(BenchTest):
         self.assertGreaterEqual(len(rows), 1)
         for row in rows:
             self.check_row(row)
+
+    def test_peers_can_be_left_out(self):
+        without = [word for name in PEERS for word in ("--without", name)]
+        self.run_compare("--smoke", "--filter", "^ops max 2x2 s2 .* forward$", *without)
+        document = self.document()
+        for name in PEERS:
+            self.assertEqual(document["machine"][name], "not measured: left out by --without")
+        for row in document["rows"]:
+            self.assertEqual(set(row["contenders"]), {"cenote", "cenote into", "torch", "copy"})
+
+    def test_peers_that_are_found_are_compared(self):
+        self.run_compare("--smoke", "--filter", "^ops max 2x2 s2 .* forward$")
+        document = self.document()
+        versions = [name for name in document["machine"] if name.startswith(tuple(PEERS))]
+        self.assertGreaterEqual(len(versions), len(PEERS))
+        found = {name for name in versions if not document["machine"][name].startswith("not measured: ")}
+        compared = {name.removesuffix(" blocked") for row in document["rows"] for name in row["contenders"]}
+        self.assertEqual(found, compared - {"cenote", "cenote into", "torch", "copy"})
 
     def test_names_of_rows_are_unique(self):
         quick = self.run_compare("--list", "--quick").splitlines()

@@ -70,6 +70,8 @@ class Peer {
   virtual std::string name() const = 0;     // "oneDNN 2.6"
   virtual std::string version() const = 0;  // "2.6.3, OpenMP"
   virtual std::string pool() const = 0;     // as Contender::pool
+  /// Of the child process that does the work; 0 where it is this one.
+  virtual int process() const { return 0; }
   virtual std::vector<PeerLayout> layouts() const = 0;
   /// Throws Unsupported.
   virtual std::unique_ptr<PreparedPool> prepare(const Problem& problem) = 0;

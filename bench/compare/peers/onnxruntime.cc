@@ -1,0 +1,143 @@
+// The child, onnxruntime_peer.py, times its own calls. x of the first set comes to it through shared memory,
+// and y comes back that way; the other sets are copies that it makes.
+#include "bench/compare/peers/onnxruntime.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <system_error>
+
+#include "bench/compare/child.h"
+
+namespace cenote_bench {
+
+namespace {
+
+using nlohmann::json;
+
+/// Memory that another process finds by its path.
+class SharedMemory {
+ public:
+  explicit SharedMemory(std::size_t bytes)
+      : bytes_(bytes), file_(memfd_create("cenote_compare", MFD_CLOEXEC)) {
+    if (file_ < 0 || ftruncate(file_, static_cast<off_t>(bytes)) != 0) fail();
+    data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
+    if (data_ == MAP_FAILED) fail();
+  }
+  ~SharedMemory() {
+    munmap(data_, bytes_);
+    close(file_);
+  }
+  SharedMemory(const SharedMemory&) = delete;
+  SharedMemory& operator=(const SharedMemory&) = delete;
+
+  char* data() const { return static_cast<char*>(data_); }
+  std::string path() const { return fmt::format("/proc/{}/fd/{}", getpid(), file_); }
+
+ private:
+  [[noreturn]] static void fail() {
+    throw std::system_error(errno, std::generic_category(), "shared memory");
+  }
+
+  std::size_t bytes_;
+  int file_;
+  void* data_ = nullptr;
+};
+
+std::size_t bytes_of(const Problem& problem, const std::vector<std::int64_t>& sizes) {
+  const std::int64_t elements =
+      std::accumulate(sizes.begin(), sizes.end(), problem.n * problem.c, std::multiplies<>());
+  return static_cast<std::size_t>(elements) * cenote::size_of(problem.dtype);
+}
+
+class OrtPool final : public PreparedPool {
+ public:
+  OrtPool(std::shared_ptr<Child> child, const Problem& problem)
+      : child_(std::move(child)),
+        x_bytes_(bytes_of(problem, problem.x)),
+        y_bytes_(bytes_of(problem, problem.y)),
+        memory_(x_bytes_ + y_bytes_) {
+    ask({{"do", "prepare"},
+         {"kind", problem.kind == PoolKind::kMax ? "max" : "avg"},
+         {"dtype", cenote::name_of(problem.dtype)},
+         {"threads", problem.threads},
+         {"n", problem.n},
+         {"c", problem.c},
+         {"x", problem.x},
+         {"y", problem.y},
+         {"kernel", problem.kernel},
+         {"stride", problem.stride},
+         {"padding", problem.padding},
+         {"padding_end", problem.padding_end},
+         {"dilation", problem.dilation},
+         {"memory", memory_.path()}});
+  }
+
+  void bind(const PeerBuffers& buffers) override {
+    if (y_ == nullptr) {
+      y_ = buffers.y;
+      std::memcpy(memory_.data(), buffers.x, x_bytes_);
+    }
+    ask({{"do", "bind"}});
+  }
+
+  std::vector<double> turn(const Turn& turn) override {
+    const json answer =
+        ask({{"do", "turn"}, {"number", turn.number}, {"batch", turn.batch}, {"seconds", turn.seconds}});
+    return answer.at("samples").get<std::vector<double>>();
+  }
+
+  void run_and_fetch() override {
+    ask({{"do", "fetch"}});
+    std::memcpy(y_, memory_.data() + x_bytes_, y_bytes_);
+  }
+
+ private:
+  json ask(const json& question) {
+    json answer = child_->ask(question);
+    if (answer.contains("error")) throw Unsupported(answer.at("error").get<std::string>());
+    return answer;
+  }
+
+  std::shared_ptr<Child> child_;
+  std::size_t x_bytes_, y_bytes_;
+  SharedMemory memory_;
+  void* y_ = nullptr;
+};
+
+class Ort final : public Peer {
+ public:
+  Ort()
+      : child_(
+            std::make_shared<Child>(std::vector<std::string>{CENOTE_BENCH_PYTHON, CENOTE_BENCH_ORT_DRIVER})) {
+    const json hello = child_->read();
+    if (hello.contains("error")) throw std::runtime_error(hello.at("error").get<std::string>());
+    version_ = hello.at("version").get<std::string>();
+  }
+
+  std::string name() const override { return "ONNX Runtime"; }
+  std::string version() const override { return version_ + ", its own threads, timed from Python"; }
+  std::string pool() const override { return "ONNX Runtime"; }
+  int process() const override { return child_->id(); }
+  std::vector<PeerLayout> layouts() const override { return {PeerLayout::kPlainFirst}; }
+  std::unique_ptr<PreparedPool> prepare(const Problem& problem) override {
+    if (problem.backward) throw Unsupported("ONNX Runtime has no backward for inference");
+    return std::make_unique<OrtPool>(child_, problem);
+  }
+
+ private:
+  std::shared_ptr<Child> child_;
+  std::string version_;
+};
+
+}  // namespace
+
+std::unique_ptr<Peer> make_onnxruntime() { return std::make_unique<Ort>(); }
+
+}  // namespace cenote_bench
