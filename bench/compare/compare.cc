@@ -37,6 +37,7 @@ struct Options {
   bool smoke = false;
   bool resume = false;
   bool list = false;
+  bool check = false;
   bool keep_memory = false;
   std::string filter;
   std::vector<std::string> without;
@@ -67,6 +68,7 @@ void add_options(CLI::App& app, Options& options) {
   app.add_flag("--smoke", options.smoke, "Small shapes and few calls, to see that it runs");
   app.add_flag("--resume", options.resume, "Keep the rows that compare.json has, and measure the others");
   app.add_flag("--list", options.list, "Print the names of the rows and measure nothing");
+  app.add_flag("--check", options.check, "Compare the outputs of all rows, and measure and write nothing");
   app.add_option("--filter", options.filter, "Only rows whose name matches this regular expression")
       ->check(check_pattern);
   app.add_option("--without", options.without, "A peer to leave out: 'oneDNN 2', 'oneDNN 3', ...");
@@ -167,6 +169,25 @@ Facts run_facts(const Options& options, const std::string& command) {
   return facts;
 }
 
+/// 0 when the outputs of everything that could be compared agree.
+int check(const std::vector<Row>& rows, const Peers& peers) {
+  const int threads = at::get_num_threads();
+  int differing = 0;
+  for (const Row& row : rows) {
+    at::set_num_threads(row.threads > 0 ? row.threads : threads);
+    const Contest contest = prepare(row, 1, peers);
+    fmt::print("{}: {} compared\n", row.name(), contest.contenders.size() - 2);  // neither torch nor the copy
+    for (const auto& [peer, reason] : contest.left_out) {
+      if (reason == kDiffers) ++differing;
+      fmt::print("  {}: {}\n", peer, reason);
+    }
+    std::fflush(stdout);
+    if (InterruptGuard::signal() != 0) return 128 + InterruptGuard::signal();
+  }
+  fmt::print("{} rows, {} outputs of peers differ\n", rows.size(), differing);
+  return differing == 0 ? 0 : 1;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Times cenote's pooling against that of other libraries");
   Options options;
@@ -191,6 +212,7 @@ int run(int argc, char** argv) {
   const Peers peers = load_peers(options.without);
   const Facts machine = describe_machine(peers, at::get_num_threads());
   const Facts asked = run_facts(options, command_line(argc, argv));
+  if (options.check) return check(rows, peers);
   const std::filesystem::path path = options.out_dir / "compare.json";
   std::filesystem::create_directories(options.out_dir);  // before the long part, in case it cannot be
   Record record(machine, asked);

@@ -29,8 +29,11 @@ struct Contest {
   std::shared_ptr<const void> keeps;
 };
 
-/// Compares all outputs with torch's, and throws std::runtime_error when they differ. The threads are those
-/// that at::get_num_threads() tells.
+/// The reason for which a peer is left out whose output is not torch's.
+inline constexpr const char* kDiffers = "its output differs from torch's";
+
+/// Compares all outputs with torch's first; throws std::runtime_error when those of cenote differ. The
+/// threads are those that at::get_num_threads() tells.
 Contest prepare(const Row& row, std::int64_t working_set, const Peers& peers);
 
 }  // namespace cenote_bench

@@ -64,6 +64,13 @@ class Compare(BenchTest):
         self.assertEqual({row["dtype"] for row in document["rows"]}, {"f32", "f64", "f16", "bf16", "u8"})
         self.assertEqual({row["pass"] for row in document["rows"]}, {"forward", "forward+indices", "backward", "autograd"})
         self.assertIn(f"{len(names)} rows, ", table)
+        reasons = {reason for row in document["rows"] for reason in row["left_out"].values()}
+        self.assertNotIn("its output differs from torch's", reasons)
+
+    def test_check_compares_and_writes_nothing(self):
+        text = self.run_compare("--smoke", "--check", "--filter", "^(ops max|dtypes)")
+        self.assertIn(" rows, 0 outputs of peers differ", text)
+        self.assertEqual(os.listdir(self.folder), [])
 
     def test_known_bytes(self):
         self.run_compare("--smoke", "--filter", r"^ops max 2x2 s2 .*channels-first")
