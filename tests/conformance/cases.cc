@@ -4,18 +4,23 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <ostream>
 #include <random>
 #include <sstream>
 
 #include "cenote/adaptive.h"
 #include "cenote/error.h"
+#include "conformance/plain_form.h"
 
 namespace cenote_test {
 namespace {
 
+using cenote::AutoPad;
+using cenote::Convention;
 using cenote::Dims;
 using cenote::DType;
+using cenote::IndexOrder;
 using cenote::OpArguments;
 using cenote::OpInfo;
 
@@ -53,6 +58,10 @@ constexpr double kGemFloors[] = {1e-6, 1e-6, 1e-3, 0.25};
 constexpr DType kDTypes[] = {DType::f32, DType::f32, DType::f32, DType::f32,  DType::f64,
                              DType::f64, DType::f64, DType::f16, DType::bf16, DType::i8,
                              DType::u8,  DType::i32, DType::i64};
+
+constexpr AutoPad kAutoPads[] = {AutoPad::kSameUpper, AutoPad::kSameLower, AutoPad::kValid};
+constexpr IndexOrder kTensorOrders[] = {IndexOrder::kTensor, IndexOrder::kTensorColumnMajor};
+constexpr double kScales[] = {1, 1, 0.5, 0.25, 2, 3, 0.37, 0.021};
 
 class Draw {
  public:
@@ -140,9 +149,11 @@ OpArguments draw_arguments(Draw& draw, const OpInfo& op, const Dims& sizes) {
     });
     if (!draw.one_in(3)) arguments.stride = per_axis(draw, rank, [&](int) { return draw.between(1, 4); });
     if (draw.one_in(3)) arguments.dilation = per_axis(draw, rank, [&](int) { return draw.between(1, 3); });
+    if (draw.one_in(8)) arguments.convention = Convention::kOnnx;
     const auto draw_padding = [&](int axis) {
       const std::int64_t dilation = at_axis(arguments.dilation, axis, 1);
-      return draw.between(0, (dilation * (at_axis(arguments.kernel, axis, 1) - 1) + 1) / 2);
+      const std::int64_t reach = dilation * (at_axis(arguments.kernel, axis, 1) - 1) + 1;
+      return draw.between(0, arguments.convention == Convention::kOnnx ? reach + 1 : reach / 2);
     };
     if (!draw.one_in(3)) arguments.padding = per_axis(draw, rank, draw_padding);
     if (draw.one_in(4)) arguments.padding_end = per_axis(draw, rank, draw_padding);
@@ -162,6 +173,14 @@ OpArguments draw_arguments(Draw& draw, const OpInfo& op, const Dims& sizes) {
     });
   }
   return arguments;
+}
+
+/// Instead of the padding that was drawn.
+void draw_auto_pad(Draw& draw, Case& one) {
+  if ((one.op->parameters & cenote::kTakesWindow) == 0 || !draw.one_in(6)) return;
+  one.arguments.auto_pad = draw.one_of(kAutoPads);
+  one.arguments.padding = 0;
+  one.arguments.padding_end = {};
 }
 
 /// Elements that the windows of one output hold, at most.
@@ -241,6 +260,7 @@ Case draw_changed_case(Draw& draw, const OpInfo& op, const Change& change) {
     one.sizes = draw_sizes(draw, op.spatial_rank);
     one.arguments = draw_arguments(draw, op, one.sizes);
     change(one);
+    draw_auto_pad(draw, one);
   } while (!usable(one, kSmall));
   draw_elements(draw, one);
   return one;
@@ -295,6 +315,7 @@ Case draw_large_case(Draw& draw, const OpInfo& op) {
   do {
     one.sizes = draw_large_sizes(draw, op.spatial_rank);
     one.arguments = draw_large_arguments(draw, op, one.sizes);
+    draw_auto_pad(draw, one);
   } while (element_count(one.sizes) < 8'000 || !usable(one, kLarge));
   draw_elements(draw, one);
   return one;
@@ -349,10 +370,26 @@ std::int64_t draw_near(Draw& draw, const Case& one, const Dims& y_sizes, std::in
   return position;
 }
 
-GuardedTensor to_indices(const Case& one, LayoutKind layout, const std::vector<double>& values) {
-  GuardedTensor indices(DType::i64, one.sizes, layout, one.op->spatial_rank, one.seed + 7);
-  assign(indices, values);
+GuardedTensor to_indices(const Case& one, LayoutKind layout, const Dims& y_sizes,
+                         const std::vector<std::int64_t>& positions) {
+  const int rank = one.op->spatial_rank;
+  GuardedTensor indices(DType::i64, one.sizes, layout, rank, one.seed + 7);
+  assign(indices, in_index_order(positions, y_sizes, rank, one.arguments.index_order));
   return indices;
+}
+
+const char* name_of(AutoPad auto_pad) {
+  switch (auto_pad) {
+    case AutoPad::kSameUpper:
+      return "SAME_UPPER";
+    case AutoPad::kSameLower:
+      return "SAME_LOWER";
+    case AutoPad::kValid:
+      return "VALID";
+    case AutoPad::kNotSet:
+      break;
+  }
+  return "NOTSET";
 }
 
 double large_magnitude(std::mt19937_64& random) {
@@ -428,6 +465,20 @@ std::vector<Case> generate_cases(int count, std::uint64_t seed) {
   return cases;
 }
 
+void vary_encodings(std::vector<Case>& cases, std::uint64_t seed) {
+  Draw draw(seed);
+  for (Case& one : cases) {
+    const bool positions = one.op->reads_indices || (one.op->parameters & cenote::kTakesIndexOrder) != 0;
+    if (positions && draw.one_in(3)) one.arguments.index_order = draw.one_of(kTensorOrders);
+    const bool bytes = one.dtype == DType::i8 || one.dtype == DType::u8;
+    if (!bytes || (one.op->parameters & cenote::kTakesQuantization) == 0 || draw.one_in(3)) continue;
+    const std::int64_t least = one.dtype == DType::i8 ? -128 : 0;
+    const auto draw_zero_point = [&] { return draw.between(least, least + 255); };
+    one.arguments.quantization = {draw.one_of(kScales), draw_zero_point(), draw.one_of(kScales),
+                                  draw_zero_point()};
+  }
+}
+
 std::vector<Case> generate_overlapping_cases(int count, std::uint64_t seed) {
   std::vector<Case> cases;
   Draw draw(seed);
@@ -457,6 +508,8 @@ std::string describe(const Case& one) {
     out << " kernel=" << to_string(arguments.kernel) << " stride=" << to_string(arguments.stride)
         << " padding=" << to_string(arguments.padding) << " padding_end=" << to_string(arguments.padding_end)
         << " dilation=" << to_string(arguments.dilation) << " ceil_mode=" << arguments.ceil_mode;
+    if (arguments.convention == Convention::kOnnx) out << " convention=onnx";
+    if (arguments.auto_pad != AutoPad::kNotSet) out << " auto_pad=" << name_of(arguments.auto_pad);
   }
   if (one.op->parameters & cenote::kTakesUnpool) {
     out << " kernel=" << to_string(arguments.kernel) << " stride=" << to_string(arguments.stride)
@@ -475,6 +528,13 @@ std::string describe(const Case& one) {
     for (const double p : arguments.p) out << p << ',';
     out << " eps=" << arguments.eps;
   }
+  if (arguments.index_order != IndexOrder::kPlane)
+    out << " index_order=" << (arguments.index_order == IndexOrder::kTensor ? "tensor" : "column_major");
+  if (arguments.quantization) {
+    const auto& [x_scale, x_zero_point, y_scale, y_zero_point] = *arguments.quantization;
+    out << " x_scale=" << x_scale << " x_zero_point=" << x_zero_point << " y_scale=" << y_scale
+        << " y_zero_point=" << y_zero_point;
+  }
   out << ' ' << name_of(one.dtype) << ' ' << name_of(one.layout) << " fill=" << name_of(one.fill)
       << " seed=" << one.seed;
   return out.str();
@@ -492,36 +552,41 @@ std::vector<double> make_values(Fill fill, std::int64_t count, std::uint64_t see
 namespace {
 
 struct IntegerRange {
-  double lowest;
-  double highest;
+  std::int64_t lowest;
+  std::int64_t highest;
 };
 
-/// Of i64 as far as doubles hold sums of its values.
-IntegerRange range_of(DType dtype) {
-  switch (dtype) {
+/// Of i64 numbers of 41 to 64 bits: on either side of what f64 holds, in sums too, up to the limits.
+IntegerRange range_of(const Case& one) {
+  switch (one.dtype) {
     case DType::i8:
       return {-128, 127};
     case DType::u8:
       return {0, 255};
     case DType::i32:
-      return {-2147483648.0, 2147483647.0};
-    default:
-      return {-0x1p40, 0x1p40};
+      return {std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()};
+    default: {
+      const std::int64_t highest = std::numeric_limits<std::int64_t>::max() >> (one.seed % 24);
+      return {-highest - 1, highest};
+    }
   }
 }
 
 /// Whole numbers in the range of the dtype: spread out, or at its ends.
-void make_integers(const Case& one, std::vector<double>& values) {
-  const IntegerRange range = range_of(one.dtype);
-  for (double& value : values) {
-    const double whole = std::round(value * 10);
+std::vector<std::int64_t> to_integers(const Case& one, const std::vector<double>& values) {
+  const auto [lowest, highest] = range_of(one);
+  std::vector<std::int64_t> integers;
+  integers.reserve(values.size());
+  for (const double value : values) {
+    std::int64_t whole = std::llround(value * 10);
     if (one.fill == Fill::kEnds) {
-      value = whole < 0 ? range.lowest - whole : range.highest - whole;
-    } else {
-      value = range.lowest < 0 ? whole : std::abs(whole);
+      whole = whole < 0 ? lowest - whole : highest - whole;
+    } else if (lowest == 0) {
+      whole = std::abs(whole);
     }
-    value = std::clamp(value, range.lowest, range.highest);
+    integers.push_back(std::clamp(whole, lowest, highest));
   }
+  return integers;
 }
 
 }  // namespace
@@ -530,9 +595,12 @@ GuardedTensor make_input(const Case& one) { return make_input(one, one.layout); 
 
 GuardedTensor make_input(const Case& one, LayoutKind layout) {
   GuardedTensor x(one.dtype, one.sizes, layout, one.op->spatial_rank, one.seed);
-  std::vector<double> values = make_values(one.fill, element_count(one.sizes), one.seed);
-  if (!is_floating(one.dtype)) make_integers(one, values);
-  assign(x, values);
+  const std::vector<double> values = make_values(one.fill, element_count(one.sizes), one.seed);
+  if (is_floating(one.dtype)) {
+    assign(x, values);
+  } else {
+    assign(x, to_integers(one, values));
+  }
   return x;
 }
 
@@ -543,26 +611,26 @@ GuardedTensor make_indices(const Case& one, LayoutKind layout) {
   if (one.seed % 3 == 0 && sources <= positions) return make_distinct_indices(one, layout);
   const bool near = one.seed % 3 == 1;
   Draw draw(one.seed + 7);
-  std::vector<double> values(static_cast<std::size_t>(element_count(one.sizes)));
-  for (std::size_t i = 0; i < values.size(); ++i) {
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(element_count(one.sizes)));
+  for (std::size_t i = 0; i < indices.size(); ++i) {
     const std::int64_t source = static_cast<std::int64_t>(i) % sources;
-    values[i] =
-        static_cast<double>(near ? draw_near(draw, one, y_sizes, source) : draw.between(0, positions - 1));
+    indices[i] = near ? draw_near(draw, one, y_sizes, source) : draw.between(0, positions - 1);
   }
-  return to_indices(one, layout, values);
+  return to_indices(one, layout, y_sizes, indices);
 }
 
 GuardedTensor make_distinct_indices(const Case& one, LayoutKind layout) {
   const Dims y_sizes = one.op->shape(one.sizes, one.arguments);
   const std::int64_t sources = positions_of(one.sizes, one.op->spatial_rank);
-  std::vector<double> plane = iota(positions_of(y_sizes, one.op->spatial_rank));
+  std::vector<std::int64_t> plane(static_cast<std::size_t>(positions_of(y_sizes, one.op->spatial_rank)));
+  std::iota(plane.begin(), plane.end(), 0);
   std::mt19937_64 random(one.seed + 7);
-  std::vector<double> values;
-  while (values.size() < static_cast<std::size_t>(element_count(one.sizes))) {
+  std::vector<std::int64_t> indices;
+  while (indices.size() < static_cast<std::size_t>(element_count(one.sizes))) {
     std::shuffle(plane.begin(), plane.end(), random);
-    values.insert(values.end(), plane.begin(), plane.begin() + sources);
+    indices.insert(indices.end(), plane.begin(), plane.begin() + sources);
   }
-  return to_indices(one, layout, values);
+  return to_indices(one, layout, y_sizes, indices);
 }
 
 /// Integers have none; in the tests they get one all the same, which is not used.

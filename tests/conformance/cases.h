@@ -24,7 +24,7 @@ enum class Fill {
   kAllEqual,
   kSignedZeros,      // 0 and -0
   kLargeMagnitudes,  // either sign, from 1e-30 to 1e30
-  kEnds,             // of integers: values near the ends of the range
+  kEnds,             // of integers: near the ends of the range; of i64 also of 41 bits and more
 };
 const char* name_of(Fill fill);
 
@@ -41,6 +41,10 @@ struct Case {
 /// `count` valid configurations, the same for the same arguments; every op comes up equally often. The
 /// first ones are fixed: windows that lie in the padding alone, and batch 0.
 std::vector<Case> generate_cases(int count, std::uint64_t seed);
+
+/// Gives some of the cases what the PyTorch operators do not take: i64 indices that count in the whole
+/// tensor, i8 and u8 elements that stand for real numbers.
+void vary_encodings(std::vector<Case>& cases, std::uint64_t seed);
 
 /// Those of window ops whose windows are large and overlap much.
 std::vector<Case> generate_overlapping_cases(int count, std::uint64_t seed);
@@ -59,7 +63,7 @@ GuardedTensor make_input(const Case& one);
 /// The same elements in another layout.
 GuardedTensor make_input(const Case& one, LayoutKind layout);
 /// Indices for an op that reads them: anywhere in the plane with many duplicates, inside the windows of a
-/// pooling, or all different, by the seed of the case.
+/// pooling, or all different, by the seed of the case; counted in its index order.
 GuardedTensor make_indices(const Case& one, LayoutKind layout);
 /// All different; needs as many positions in a plane of y as in one of x.
 GuardedTensor make_distinct_indices(const Case& one, LayoutKind layout);

@@ -11,7 +11,7 @@ namespace cenote_test {
 
 class Comparison {
  public:
-  /// Runs the reference.
+  /// Runs the reference on the plain form of the case.
   explicit Comparison(const Case& one);
 
   /// What differs on a target with tensors in a layout; nothing where all is well.

@@ -5,9 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <sstream>
+#include <string>
 #include <tuple>
 
+#include "cenote/error.h"
 #include "cenote/runtime.h"
 #include "conformance/comparison.h"
 
@@ -60,7 +63,9 @@ TEST_P(ReferenceConformance, EveryTargetAndLayoutAgrees) {
   int compared = 0;
   double cases = 0;
   double bounded = 0;
-  for (const Case& one : generate_cases(kCases, kSeed)) {
+  std::vector<Case> cases_of_all = generate_cases(kCases, kSeed);
+  vary_encodings(cases_of_all, kSeed);
+  for (const Case& one : cases_of_all) {
     if (one.op->name != GetParam()) continue;
     const Comparison comparison(one);
     cases += 1;
@@ -117,6 +122,33 @@ TEST(Cases, AreManyValidAndRepeatable) {
     ASSERT_NO_THROW(cases[i].op->shape(cases[i].sizes, cases[i].arguments)) << cases[i];
   }
   EXPECT_NE(describe(cases.back()), describe(generate_cases(kCases, kSeed + 1).back()));
+}
+
+bool pads_beyond_half(const Case& one) {
+  Case strict = one;
+  strict.arguments.convention = cenote::Convention::kPyTorch;
+  try {
+    strict.op->shape(strict.sizes, strict.arguments);
+    return false;
+  } catch (const cenote::Error&) {
+    return true;
+  }
+}
+
+TEST(Cases, TakeEveryOption) {
+  std::map<std::string, int> counts;
+  std::vector<Case> cases = generate_cases(kCases, kSeed);
+  vary_encodings(cases, kSeed);
+  for (const Case& one : cases) {
+    const std::string text = describe(one);
+    for (const char* part :
+         {"auto_pad=SAME_UPPER", "auto_pad=SAME_LOWER", "auto_pad=VALID", "index_order=tensor",
+          "index_order=column_major", "x_scale=", "i64", "ceil_mode=1"})
+      counts[part] += text.find(part) != std::string::npos ? 1 : 0;
+    counts["padding beyond half"] += pads_beyond_half(one) ? 1 : 0;
+    counts["ends of i64"] += one.dtype == cenote::DType::i64 && one.fill == Fill::kEnds ? 1 : 0;
+  }
+  for (const auto& [option, count] : counts) EXPECT_GE(count, 30) << option;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "cenote/runtime.h"
+#include "conformance/plain_form.h"
 
 namespace cenote_test {
 namespace {
@@ -35,9 +36,13 @@ class Replay {
     GuardedTensor y = make(x_.view().dtype, y_sizes_);
     if (read_indices_) record = &*read_indices_;
     const cenote::TensorView* indices = record == nullptr ? nullptr : &record->view();
-    case_.op->forward(y, indices, x_, case_.arguments);
+    case_.op->forward(y, indices, x_, arguments_for(record));
     intact_ = intact_ && y.guards_intact() && (record == nullptr || record->guards_intact());
     intact_ = intact_ && (!read_indices_ || integers_of(*read_indices_) == read_before_);
+    if (x_.view().dtype == DType::i64) {
+      const std::vector<std::int64_t> integers = integers_of(y);
+      whole_.insert(whole_.end(), integers.begin(), integers.end());
+    }
     return values_of(y);
   }
 
@@ -50,15 +55,24 @@ class Replay {
     if (record != nullptr) indices = *record;
     const cenote::ConstTensorView x = x_;
     const cenote::ConstTensorView* kept = case_.op->gradient_reads_x ? &x : indices ? &*indices : nullptr;
-    case_.op->backward(grad_x, grad_y_, kept, case_.arguments);
+    case_.op->backward(grad_x, grad_y_, kept, arguments_for(record));
     intact_ = intact_ && grad_x.guards_intact();
     return values_of(grad_x);
   }
 
   GuardedTensor make_record(DType dtype) { return make(dtype, y_sizes_); }
+  const std::vector<std::int64_t>& whole() const { return whole_; }
   bool intact() const { return intact_; }
 
  private:
+  /// Compact taps have no index order.
+  cenote::OpArguments arguments_for(const GuardedTensor* record) const {
+    cenote::OpArguments arguments = case_.arguments;
+    if (record != nullptr && record->view().dtype != DType::i64)
+      arguments.index_order = cenote::IndexOrder::kPlane;
+    return arguments;
+  }
+
   GuardedTensor make(DType dtype, const Dims& sizes) {
     return {dtype, sizes, layout_, case_.op->spatial_rank, case_.seed + ++made_};
   }
@@ -72,6 +86,7 @@ class Replay {
   GuardedTensor grad_y_;
   std::optional<GuardedTensor> read_indices_;  // for the ops that read them
   std::vector<std::int64_t> read_before_;
+  std::vector<std::int64_t> whole_;
   bool intact_ = true;
 };
 
@@ -97,6 +112,7 @@ Outcome run(Replay& replay, const Case& one) {
   } else {
     outcome.grad_x = replay.backward(nullptr);
   }
+  outcome.whole = replay.whole();
   outcome.guards_intact = replay.intact();
   return outcome;
 }
@@ -112,13 +128,34 @@ Outcome replay(const Case& one, LayoutKind layout) {
   return run(replay, one);
 }
 
+Outcome replay_meaning(const Case& one) {
+  const TargetGuard target("reference");
+  const Case plain = plain_form(one);
+  if (one.arguments.quantization) {
+    Outcome outcome;
+    outcome.y = Replay(plain, LayoutKind::kChannelsFirst,
+                       GuardedTensor(plain.dtype, one.sizes, real_input(one)), gradient_of(one))
+                    .forward(nullptr);
+    return outcome;
+  }
+  Outcome outcome = replay(plain, LayoutKind::kChannelsFirst);
+  const auto reorder = [&](std::vector<std::int64_t>& positions) {
+    positions = in_index_order(positions, one.sizes, one.op->spatial_rank, one.arguments.index_order);
+  };
+  reorder(outcome.indices);
+  // Windows with more taps than compact records hold.
+  if (one.op->records_indices && one.op->tap_dtype(one.sizes, one.arguments) == DType::i64)
+    reorder(outcome.taps);
+  return outcome;
+}
+
 Outcome replay_magnitudes(const Case& one) {
   const TargetGuard target("reference");
-  std::vector<double> magnitudes = values_of(make_input(one));
+  std::vector<double> magnitudes = real_input(one);
   for (double& value : magnitudes) value = std::abs(value);
   std::vector<double> gradient = gradient_of(one);
   for (double& value : gradient) value = std::abs(value);
-  Case positive = one;
+  Case positive = plain_form(one);
   positive.dtype = DType::f64;
   if (one.arguments.divisor_override) {
     positive.arguments.divisor_override = std::abs(*one.arguments.divisor_override);

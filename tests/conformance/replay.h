@@ -22,7 +22,8 @@ struct Outcome {
   std::vector<double> y_with_taps;
   std::vector<double> grad_x_from_taps;
   std::vector<double> grad_x_from_wide_taps;
-  bool guards_intact = true;  // no byte outside of the outputs was written
+  std::vector<std::int64_t> whole;  // y of i64, which double does not hold, of one forward after another
+  bool guards_intact = true;        // no byte outside of the outputs was written
 };
 
 /// Forward and backward of `one` with x, y, gradients and records all in `layout`. The gradient of y is
@@ -30,6 +31,10 @@ struct Outcome {
 /// them are those of make_indices, which must come back as they were.
 Outcome replay(const Case& one, LayoutKind layout);
 inline Outcome replay(const Case& one) { return replay(one, one.layout); }
+
+/// What every target must give: the plain form of the case on the reference, its indices counted in the order
+/// of the case. Of quantized elements y holds the averages before they are quantized.
+Outcome replay_meaning(const Case& one);
 
 /// The same op in double on the absolute values of x and of the gradient: the size of the terms that
 /// were summed, against which rounding errors are measured. Uses the "reference" target's loops.

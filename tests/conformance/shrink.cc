@@ -50,6 +50,13 @@ void add_changed(std::vector<Case>& to, const Case& one, const Change& change) {
 
 std::vector<Case> smaller_cases(const Case& one) {
   std::vector<Case> cases;
+  add_changed(cases, one, [](Case& next) { next.arguments.auto_pad = cenote::AutoPad::kNotSet; });
+  add_changed(cases, one, [](Case& next) { next.arguments.convention = cenote::Convention::kPyTorch; });
+  add_changed(cases, one, [](Case& next) { next.arguments.index_order = cenote::IndexOrder::kPlane; });
+  add_changed(cases, one, [](Case& next) { next.arguments.quantization.reset(); });
+  add_changed(cases, one, [](Case& next) {
+    if (next.arguments.quantization) next.arguments.quantization.emplace();
+  });
   add_changed(cases, one, [](Case& next) { next.arguments.padding_end = {}; });
   add_changed(cases, one, [](Case& next) { next.arguments.ceil_mode = false; });
   add_changed(cases, one, [](Case& next) { next.arguments.divisor_override.reset(); });

@@ -13,6 +13,7 @@
 #include <limits>
 #include <string>
 
+#include "conformance/plain_form.h"
 #include "conformance/replay.h"
 
 namespace cenote_test {
@@ -297,7 +298,8 @@ std::vector<std::vector<std::int64_t>> taps_of_axis(const Case& one, const Dims&
 
 }  // namespace
 
-std::vector<std::vector<std::size_t>> windows_of(const Case& one) {
+std::vector<std::vector<std::size_t>> windows_of(const Case& given) {
+  const Case one = with_explicit_padding(given);
   const Dims y_sizes = one.op->shape(one.sizes, one.arguments);
   std::vector<std::vector<std::size_t>> windows{{0}};
   for (int axis = 0; axis < one.op->spatial_rank; ++axis) {

@@ -3,13 +3,15 @@
 // `direct` calls torch's own op. Where torch has no such op or must not be called (see why_not_direct),
 // `expressed` builds the result from torch's ops on an explicitly padded input: for max, a pooling without
 // padding whose indices are moved back; for avg, sums of strided slices divided by counts. The
-// expressions cover every case, so each direct case checks them as well.
+// expressions cover every case, so each direct case checks them as well. `whole` is for i64 elements that
+// double does not hold. Cases come in their plain form (plain_form.h).
 #pragma once
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/nn/functional/pooling.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
@@ -124,6 +126,31 @@ class TorchOracle {
                          [&](const at::Tensor& x) { return std::make_tuple(direct_avg(x), at::Tensor()); });
   }
 
+  /// Of i64, in integers.
+  TorchResult whole() const {
+    if (op_.reads_indices) {
+      // What unpooling only copies, in halves that double holds.
+      const at::Tensor high = x_.div(kHalf, "floor");
+      const at::Tensor low = x_ - high * kHalf;
+      const OneTorchThread in_order;
+      const auto unpooled = [&](const at::Tensor& half) {
+        return direct_unpool(half.to(at::kDouble)).to(at::kLong);
+      };
+      return {unpooled(high) * kHalf + unpooled(low), {}, {}};
+    }
+    const TorchSelect windows(case_);
+    if (op_.records_indices) {
+      const auto [y, indices] = windows.pool(minimum_ ? -x_ : x_);
+      return {y, indices, {}};
+    }
+    const auto [sums, counts] = windows.sums(x_);
+    const cenote::OpArguments& from = case_.arguments;
+    if (from.divisor_override) return {sums.div(*from.divisor_override, "trunc"), {}, {}};
+    const bool windowed = (op_.parameters & cenote::kTakesWindow) != 0;
+    const at::Tensor divisors = windowed ? window_sums(countable()).to(at::kLong) : counts;
+    return {sums.div(divisors.clamp_min(1), "trunc"), {}, {}};
+  }
+
   /// Windows, and the ops whose gradient reads x. In double but for max.
   TorchResult expressed() const {
     if (op_.gradient_reads_x) {
@@ -143,6 +170,8 @@ class TorchOracle {
   }
 
  private:
+  static constexpr std::int64_t kHalf = std::int64_t{1} << 32;
+
   /// Medians and modes.
   bool selects() const { return op_.name.starts_with("median_") || op_.name.starts_with("mode_"); }
 
@@ -276,15 +305,17 @@ class TorchOracle {
         .squeeze(-2);
   }
 
-  /// x with `begin` cells of `value` before, and after it as many as the last window reaches (or fewer
-  /// than none: cells that no window reaches are cut).
+  /// x with `begin` cells of `value` before it, up to the last tap of the last window, which may lie before
+  /// the end of x.
   at::Tensor padded(const at::Tensor& x, double value) const {
     std::vector<std::int64_t> cells;
     for (auto axis = axes_.rbegin(); axis != axes_.rend(); ++axis) {
       cells.push_back(axis->begin);
-      cells.push_back(axis->reach() - axis->begin - axis->size);
+      cells.push_back(std::max<std::int64_t>(axis->reach() - axis->begin - axis->size, 0));
     }
-    return at::constant_pad_nd(x, cells, value);
+    at::Tensor z = at::constant_pad_nd(x, cells, value);
+    for (int i = 0; i < rank_; ++i) z = z.narrow(i - rank_, 0, axes_[static_cast<std::size_t>(i)].reach());
+    return z;
   }
 
   // Padding is -inf, and must lose to a real -inf; so the real ones are lifted to the lowest finite number,

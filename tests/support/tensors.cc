@@ -164,13 +164,14 @@ std::vector<std::int64_t> integers_of(const cenote::ConstTensorView& view) {
   return read_all<std::int64_t>(view);
 }
 
-void assign(const cenote::TensorView& view, const std::vector<double>& values) {
+template <class Value>
+void assign_all(const cenote::TensorView& view, const std::vector<Value>& values) {
   if (static_cast<std::int64_t>(values.size()) != cenote::element_count(view.sizes)) {
     throw std::logic_error("assign needs one value per element");
   }
   std::size_t next = 0;
   for_each_offset(view.sizes, view.strides, [&](std::int64_t offset) {
-    const double value = values[next++];
+    const Value value = values[next++];
     visit_element(view, offset, [&]<class T>(const T* element) {
       auto* const to = const_cast<T*>(element);
       if constexpr (kIsHalf<T>) {
@@ -180,6 +181,12 @@ void assign(const cenote::TensorView& view, const std::vector<double>& values) {
       }
     });
   });
+}
+
+void assign(const cenote::TensorView& view, const std::vector<double>& values) { assign_all(view, values); }
+
+void assign(const cenote::TensorView& view, const std::vector<std::int64_t>& values) {
+  assign_all(view, values);
 }
 
 std::vector<double> iota(std::int64_t count) {

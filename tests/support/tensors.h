@@ -51,6 +51,8 @@ std::vector<double> values_of(const cenote::ConstTensorView& view);
 std::vector<std::int64_t> integers_of(const cenote::ConstTensorView& view);
 /// Writes the elements in row-major order of the sizes, rounded to the dtype.
 void assign(const cenote::TensorView& view, const std::vector<double>& values);
+/// The same for integers, which i64 holds exactly.
+void assign(const cenote::TensorView& view, const std::vector<std::int64_t>& values);
 
 /// 0, 1, ..., count - 1 as doubles.
 std::vector<double> iota(std::int64_t count);
