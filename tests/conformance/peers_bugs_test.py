@@ -18,6 +18,7 @@ import numpy_pool as oracle
 torch.ops.load_library(os.environ["CENOTE_TORCH_LIBRARY"])
 CENOTE = torch.ops.cenote
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/peers_bugs.md"
+LARGE_TENSORS = Path(__file__).resolve().with_name("large_tensors_test.cc")
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 INTEGERS = (torch.int8, torch.uint8, torch.int32, torch.int64)
 LARGE = (2**31 - 1, 2**31, 2**32 + 1, 2**62, 2**63 - 1)
@@ -608,11 +609,13 @@ class Compiled(BugTest):
 
 class Document(unittest.TestCase):
     def test_document_lists_every_test(self):
-        """docs/peers_bugs.md names the tests of this file, all of them and no others."""
+        """docs/peers_bugs.md names the tests of this file and of large tensors, all of them and no others."""
         loader = unittest.defaultTestLoader
         classes = (Arguments, WindowSizes, Values, Dtypes, Layouts, Adaptive, Indices, Compiled)
         written = {name for case in classes for name in loader.getTestCaseNames(case)}
-        self.assertEqual(set(re.findall(r"`(test_\w+)`", DOCUMENT.read_text())), written)
+        written |= {f"LargeTensors.{name}"
+                    for name in re.findall(r"TEST\(LargeTensors, (\w+)\)", LARGE_TENSORS.read_text())}
+        self.assertEqual(set(re.findall(r"`(test_\w+|LargeTensors\.\w+)`", DOCUMENT.read_text())), written)
 
 
 if __name__ == "__main__":
