@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import charts
-from results import CENOTE, COPY, INTO, TORCH, Results, geometric_mean
+from results import CENOTE, COPY, INTO, Results, geometric_mean
 
 METHOD = """\
 Times are medians of interleaved turns in milliseconds, of several calls where one is too short for the clock; the

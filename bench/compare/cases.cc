@@ -156,6 +156,8 @@ std::vector<Row> smoke_rows() {
     rows.push_back(row);
     rows.back().data = Data::kCache;
   }
+  rows.push_back({"dtypes", "", max_op(2, square(2, 2)), {1, 16, 14, 14}, kChannelsLast});
+  rows.back().dtype = cenote::DType::u8;
   for (const cenote::DType dtype :
        {cenote::DType::f16, cenote::DType::bf16, cenote::DType::u8, cenote::DType::f64}) {
     rows.push_back({"dtypes", "", max, shape});

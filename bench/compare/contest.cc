@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -156,10 +157,22 @@ const at::Tensor& written_by_into(const State& state, const Buffers& set) {
   return state.row.pass == kBackward ? set.grad_x : set.y.back();
 }
 
-/// What torch gives for the first set.
-Output check_cenote(const State& state, const Calls& calls) {
+/// What torch gives for the first set. Where it refuses its layout, as 8-bit integers channels-last,
+/// `refusal` says why, and it is asked channels-first.
+Output ask_torch(const State& state, const Calls& calls, std::string& refusal) {
+  Buffers set = state.sets.front();
+  try {
+    return calls.torch(state, set);
+  } catch (const c10::Error& error) {
+    refusal = error.what_without_backtrace();
+    refusal = refusal.substr(0, refusal.find('\n'));
+  }
+  set.x = set.x.contiguous();
+  return calls.torch(state, set);
+}
+
+void check_cenote(const State& state, const Calls& calls, const Output& expected) {
   const Buffers& set = state.sets.front();
-  const Output expected = calls.torch(state, set);
   const Output ours = calls.cenote(state, set);
   require_close(state.row, kCenote, std::get<0>(ours), std::get<0>(expected));
   const bool indices = state.row.pass == kForwardIndices;
@@ -168,12 +181,11 @@ Output check_cenote(const State& state, const Calls& calls) {
       throw std::runtime_error(fmt::format("{}: the indices differ from torch", state.row.name()));
   };
   if (indices) require_indices(std::get<1>(ours));
-  if (!calls.into) return expected;
+  if (!calls.into) return;
   written_by_into(state, set).zero_();
   calls.into(state, set);
   require_close(state.row, kCenoteInto, written_by_into(state, set), std::get<0>(expected));
   if (indices) require_indices(set.indices);
-  return expected;
 }
 
 std::int64_t extra_bytes(const State& state, const Call& call) {
@@ -226,7 +238,9 @@ Contest prepare(const Row& row, std::int64_t working_set, const Peers& peers) {
   contest.bytes_moved = state->bytes_moved;
   contest.working_set = state->working_set();
   contest.keeps = state;
-  const Output expected = check_cenote(*state, calls);
+  std::string refusal;
+  const Output expected = ask_torch(*state, calls, refusal);
+  check_cenote(*state, calls, expected);
   const auto add = [&](const char* name, const Call& call) {
     if (!call) return;
     contest.extra_bytes[name] = extra_bytes(*state, call);
@@ -236,7 +250,11 @@ Contest prepare(const Row& row, std::int64_t working_set, const Peers& peers) {
   };
   add(kCenote, calls.cenote);
   add(kCenoteInto, calls.into);
-  add(kTorch, calls.torch);
+  if (refusal.empty()) {
+    add(kTorch, calls.torch);
+  } else {
+    contest.left_out[kTorch] = refusal;
+  }
   contest.contenders.push_back(
       {kCopy, kTorchPool, local_turn(copy_call(state->bytes_moved, state->sets.size()))});
   for (const std::unique_ptr<Peer>& peer : peers.found) {
