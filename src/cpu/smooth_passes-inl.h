@@ -145,11 +145,35 @@ HWY_INLINE void SumTerms(D d, std::int64_t taps, const Load& load, const Keep& k
                          CENOTE_VECTOR_LAMBDA { AddTerms<Rule>(d, begin, end, load, keep, s); });
 }
 
+/// Whether the sums of some lane are unsure, and its elements are not all the same, such as those beyond the
+/// outputs or zeros.
+template <class Rule, class D, class Load>
+HWY_INLINE bool MustSumAgain(D d, std::int64_t taps, const Load& load, const Summary<D>& s) {
+  const auto unsure = Rule::unsure(d, s);
+  if (HWY_LIKELY(hn::AllFalse(d, unsure))) return false;
+  for (std::int64_t i = 0; i < taps; ++i)
+    if (!hn::AllFalse(d, hn::And(unsure, Rule::differs(d, s, load(i))))) return true;
+  return false;
+}
+
+/// The second pass, those that follow it, and y.
+template <class Rule, class D, class Load, class Keep>
+HWY_INLINE void SumAndFinish(D d, std::int64_t taps, const Load& load, const Keep& keep, Summary<D>& s) {
+  SumTerms<Rule>(d, taps, load, keep, s);
+  if constexpr (SumsAgain<Rule>) {
+    if (MustSumAgain<Rule>(d, taps, load, s)) {
+      Rule::begin_again(d, s);
+      return SumAndFinish<typename Rule::Again>(d, taps, load, KeepNothing(), s);
+    }
+  }
+  Rule::finish(d, s);
+}
+
 /// Both passes over load(0) .. load(taps - 1), taps > 0; parameter, floor and count are set.
 template <class Rule, class D, class Load, class Keep>
 HWY_INLINE void SummariseInTwoPasses(D d, std::int64_t taps, const Load& load, const Keep& keep,
                                      Summary<D>& s) {
-  if constexpr (Rescales<Rule>) Rule::begin(d, load(0), s);
+  if constexpr (StartsFromFirst<Rule>) Rule::begin(d, load(0), s);
   if constexpr (!OnePass<Rule>) {
     s.first = FirstOfNone<Rule>(d);
     ForEachBlock(taps, [&](std::int64_t begin, std::int64_t end)
@@ -158,11 +182,7 @@ HWY_INLINE void SummariseInTwoPasses(D d, std::int64_t taps, const Load& load, c
   } else {
     s.first = s.shift = hn::Zero(d);
   }
-  SumTerms<Rule>(d, taps, load, keep, s);
-  if constexpr (Rescales<Rule>) {
-    if (Rule::choose_scale(d, s)) SumTerms<Rule>(d, taps, load, keep, s);
-  }
-  Rule::finish(d, s);
+  SumAndFinish<Rule>(d, taps, load, keep, s);
 }
 
 /// Whether the sums without a shift may stay.
@@ -183,21 +203,44 @@ HWY_INLINE void Summarise(D d, std::int64_t taps, const Load& load, Summary<D>& 
   SummariseInTwoPasses<Rule>(d, taps, load, keep, s);
 }
 
-/// As Summarise, over neighbours; all lanes alike.
+/// As SumTerms, over neighbours; all lanes alike.
+template <class Rule, class D, class T>
+HWY_INLINE void SumTermsOfRun(D d, const T* from, std::int64_t count, Summary<D>& s) {
+  s.sum = Constant(d, ReduceContiguous<SumReduction>(
+                          from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA { return Rule::term(d, s, v); }));
+  s.second_sum = hn::Zero(d);
+  if constexpr (Rule::kTwoSums) {
+    s.second_sum =
+        Constant(d, ReduceContiguous<SumReduction>(from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
+                   return Rule::second_term(d, s, v, Rule::term(d, s, v));
+                 }));
+  }
+}
+
+/// As SumAndFinish, over neighbours.
+template <class Rule, class D, class T>
+HWY_INLINE void SumAndFinishRun(D d, const T* from, std::int64_t count, Summary<D>& s) {
+  SumTermsOfRun<Rule>(d, from, count, s);
+  if constexpr (SumsAgain<Rule>) {
+    const auto load = [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return hn::Set(d, from[i]); };
+    if (MustSumAgain<Rule>(d, count, load, s)) {
+      Rule::begin_again(d, s);
+      return SumAndFinishRun<typename Rule::Again>(d, from, count, s);
+    }
+  }
+  Rule::finish(d, s);
+}
+
+/// As Summarise, over neighbours.
 template <class Rule, class D, class T>
 HWY_INLINE void SummariseRun(D d, const T* from, std::int64_t count, Summary<D>& s) {
-  const auto sum_terms = [&]() HWY_ATTR {
-    s.sum = Constant(d, ReduceContiguous<SumReduction>(from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
-                       return Rule::term(d, s, v);
-                     }));
-  };
   s.count = hn::Set(d, static_cast<T>(count));
   if constexpr (TriesUnscaled<Rule>) {
     BeginUnscaled(d, s);
-    sum_terms();
+    SumTermsOfRun<Rule>(d, from, count, s);
     if (SumIsSafe(d, s.sum, Constant(d, 1))) return Rule::finish(d, s);
   }
-  if constexpr (Rescales<Rule>) Rule::begin(d, hn::Set(d, from[0]), s);
+  if constexpr (StartsFromFirst<Rule>) Rule::begin(d, hn::Set(d, from[0]), s);
   if constexpr (!OnePass<Rule>) {
     s.first =
         Constant(d, ReduceContiguous<typename Rule::First>(
@@ -206,18 +249,7 @@ HWY_INLINE void SummariseRun(D d, const T* from, std::int64_t count, Summary<D>&
   } else {
     s.first = s.shift = hn::Zero(d);
   }
-  sum_terms();
-  if constexpr (Rescales<Rule>) {
-    if (Rule::choose_scale(d, s)) sum_terms();
-  }
-  s.second_sum = hn::Zero(d);
-  if constexpr (Rule::kTwoSums) {
-    s.second_sum =
-        Constant(d, ReduceContiguous<SumReduction>(from, count, [&](VecOf<D> v) CENOTE_VECTOR_LAMBDA {
-                   return Rule::second_term(d, s, v, Rule::term(d, s, v));
-                 }));
-  }
-  Rule::finish(d, s);
+  SumAndFinishRun<Rule>(d, from, count, s);
 }
 
 /// Rules that only whole planes have take no padding.
@@ -241,7 +273,7 @@ void with_rule(const SmoothRule& rule, const Visit& visit) {
       return visit.template operator()<SoftRule>();
     case SmoothKind::kGem:
       if (rule.parameters.size() == 1 && parameter == 3) return visit.template operator()<GemRule<3>>();
-      return visit.template operator()<GemRule<0>>();
+      return visit.template operator()<AnyGemRule>();
     case SmoothKind::kGemParameter:
       return visit.template operator()<GemParameterRule>();
     case SmoothKind::kStd:

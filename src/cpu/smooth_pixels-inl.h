@@ -145,21 +145,14 @@ class ManyPixels {
     const D d;
     begin(parameters);
     if constexpr (!TriesUnscaled<Rule> && !OnePass<Rule>) choose_shifts();
-    add_terms();
     if constexpr (TriesUnscaled<Rule>) {
+      add_terms<Rule>();
       bool safe = true;
       each([&](Summary<D>& s) HWY_ATTR { safe = safe && SumIsSafe(d, s.sum, s.second_sum); });
-      if (!safe) {
-        choose_shifts();
-        add_terms();
-      }
+      if (safe) return each([&](Summary<D>& s) HWY_ATTR { Rule::finish(d, s); });
+      choose_shifts();
     }
-    if constexpr (Rescales<Rule>) {
-      bool rescaled = false;
-      each([&](Summary<D>& s) HWY_ATTR { rescaled = Rule::choose_scale(d, s) || rescaled; });
-      if (rescaled) add_terms();
-    }
-    each([&](Summary<D>& s) HWY_ATTR { Rule::finish(d, s); });
+    sum_and_finish<Rule>();
   }
 
  private:
@@ -177,7 +170,7 @@ class ManyPixels {
       s->count = hn::Set(d, static_cast<T>(window_.pixels.count()));
       s->first = s->shift = hn::Zero(d);
       if constexpr (TriesUnscaled<Rule>) BeginUnscaled(d, *s);
-      if constexpr (Rescales<Rule>)
+      if constexpr (StartsFromFirst<Rule>)
         Rule::begin(d, LoadLanes<true>(d, window_.from + window_.pixels.start() + c, 1, part), *s);
       ++s;
     });
@@ -191,11 +184,42 @@ class ManyPixels {
     each([&](Summary<D>& s) HWY_ATTR { Rule::choose_shift(d, s); });
   }
 
+  template <class Terms>
   void add_terms() const {
     const D d;
     each([&](Summary<D>& s) HWY_ATTR { ClearSums(d, s); });
     each_block([&]<int kVectors>(const auto& load, std::int64_t count, Summary<D>* s)
-                   HWY_ATTR { add_block<kVectors>(load, count, s); });
+                   HWY_ATTR { add_block<Terms, kVectors>(load, count, s); });
+  }
+
+  /// As MustSumAgain, of any of the summaries.
+  template <class Terms>
+  bool must_sum_again() const {
+    const D d;
+    bool again = false;
+    each([&](Summary<D>& s) HWY_ATTR { again = again || !hn::AllFalse(d, Terms::unsure(d, s)); });
+    if (!again) return false;
+    again = false;
+    each_block([&]<int kVectors>(const auto& load, std::int64_t count, Summary<D>* s) HWY_ATTR {
+      for (int v = 0; v < kVectors && !again; ++v) {
+        again = MustSumAgain<Terms>(
+            d, count, [&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return load(i, v); }, s[v]);
+      }
+    });
+    return again;
+  }
+
+  template <class Terms>
+  void sum_and_finish() const {
+    const D d;
+    add_terms<Terms>();
+    if constexpr (SumsAgain<Terms>) {
+      if (must_sum_again<Terms>()) {
+        each([&](Summary<D>& s) HWY_ATTR { Terms::begin_again(d, s); });
+        return sum_and_finish<typename Terms::Again>();
+      }
+    }
+    each([&](Summary<D>& s) HWY_ATTR { Terms::finish(d, s); });
   }
 
   /// body.operator()<vectors>(load, pixels, summaries) of each tile of each block; load(i, v) is pixel i of
@@ -228,10 +252,10 @@ class ManyPixels {
     for (int v = 0; v < kVectors; ++v) s[v].first = First::combine(d, s[v].first, block[v]);
   }
 
-  template <int kVectors, class Load>
+  template <class Terms, int kVectors, class Load>
   static HWY_INLINE void add_block(const Load& load, std::int64_t count, Summary<D>* s) {
     const D d;
-    TermSums<Rule, D> sums[kVectors];
+    TermSums<Terms, D> sums[kVectors];
     for (auto& of_vector : sums) of_vector.clear(d);
     for (std::int64_t i = 0; i < count; ++i) {
       for (int v = 0; v < kVectors; ++v) sums[v].add(d, s[v], load(i, v));

@@ -1,7 +1,7 @@
 // The kinds of pooling whose gradient depends on the elements, as formulas over vectors. A rule takes two
 // passes over a window: `key` reduced by `First` gives a shift, with which `term` is summed, so that nothing
-// overflows. `finish` makes y of both. Backward, `prepare_slopes` follows; `slope` is dy/dx of one element,
-// to which rules that pick the first largest key add `picked_slope` there.
+// overflows; some then sum again. `finish` makes y of both. Backward, `prepare_slopes` follows; `slope` is
+// dy/dx of one element, to which rules that pick the first largest key add `picked_slope` there.
 #if defined(CENOTE_CPU_SMOOTH_RULES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_SMOOTH_RULES_INL_H_
 #undef CENOTE_CPU_SMOOTH_RULES_INL_H_
@@ -11,157 +11,13 @@
 
 #include <limits>
 
-#include "cpu/vector-inl.h"
+#include "cpu/smooth_math-inl.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
-
-/// e^v. Highway turns v into an integer on the way; where it does so without vector instructions, NaN must
-/// not get there.
-template <class D>
-HWY_INLINE VecOf<D> ExpOrNaN(D d, VecOf<D> v) {
-#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
-  const auto nan = hn::IsNaN(v);
-  return hn::IfThenElse(nan, v, hn::Exp(d, hn::IfThenZeroElse(nan, v)));
-#else
-  return hn::Exp(d, v);
-#endif
-}
-
-/// What is known of a window, one per lane.
-template <class D>
-struct Summary {
-  VecOf<D> parameter;
-  VecOf<D> floor;  // of GeM
-  VecOf<D> count;  // real elements
-  VecOf<D> first;  // the keys, reduced
-  VecOf<D> shift;
-  VecOf<D> scale;  // of rules that rescale, or the inverse of shift
-  VecOf<D> sum;
-  VecOf<D> second_sum;  // where the rule has one; of rules that try unscaled, the bits of all keys
-  VecOf<D> y;
-  VecOf<D> inverse;  // of what slopes divide by
-};
-
-template <class D>
-HWY_INLINE VecOf<D> Constant(D d, double value) {
-  return hn::Set(d, static_cast<hn::TFromD<D>>(value));
-}
-
-/// False for NaN.
-template <class D>
-HWY_INLINE hn::Mask<D> IsFinite(D d, VecOf<D> v) {
-  return hn::Lt(hn::Abs(v), hn::Set(d, std::numeric_limits<hn::TFromD<D>>::infinity()));
-}
-
-/// q^p for q >= 0; 0^p is 0 for any p, and NaN stays. kPower is p, or 0 for any.
-template <int kPower, class D>
-HWY_INLINE VecOf<D> Power(D d, VecOf<D> q, VecOf<D> p) {
-  if constexpr (kPower == 1) return q;
-  if constexpr (kPower == 2) return hn::Mul(q, q);
-  if constexpr (kPower == 3) return hn::Mul(q, hn::Mul(q, q));
-  // Highway's exponential is right up to a little more than the logarithm of the largest number.
-  constexpr bool kDouble = sizeof(hn::TFromD<D>) == sizeof(double);
-  const auto most = Constant(d, kDouble ? 706 : 104);
-  const auto exponent = hn::Mul(p, hn::Log(d, q));
-  const auto infinity = hn::Set(d, std::numeric_limits<hn::TFromD<D>>::infinity());
-  const auto power = hn::IfThenElse(hn::Gt(exponent, most), infinity, ExpOrNaN(d, hn::Min(exponent, most)));
-  return hn::IfThenElse(hn::Gt(q, hn::Zero(d)), power, q);
-}
-
-/// q^(1/p)
-template <int kPower, class D>
-HWY_INLINE VecOf<D> Root(D d, VecOf<D> q, VecOf<D> p) {
-  if constexpr (kPower == 1) return q;
-  if constexpr (kPower == 2) return hn::Sqrt(q);
-  return Power<0>(d, q, hn::Div(Constant(d, 1), p));
-}
-
-/// One step of Newton's from a cube root of q >= 0: a power by logarithm is off the more, the further q is
-/// from 1.
-template <class D>
-HWY_INLINE VecOf<D> NearerCubeRoot(D d, VecOf<D> root, VecOf<D> q) {
-  const auto ratio = hn::Mul(hn::Mul(root, root), hn::Div(root, q));
-  const auto nearer =
-      hn::NegMulAdd(hn::Mul(root, Constant(d, 1.0 / 3)), hn::Sub(ratio, Constant(d, 1)), root);
-  return hn::IfThenElse(hn::Gt(q, hn::Zero(d)), nearer, root);
-}
-
-/// q^(p - 1), 1 of any q where p is 1
-template <int kPower, class D>
-HWY_INLINE VecOf<D> PowerSlope(D d, VecOf<D> q, VecOf<D> p) {
-  if constexpr (kPower == 1) return Constant(d, 1);
-  if constexpr (kPower == 2) return q;
-  if constexpr (kPower == 3) return hn::Mul(q, q);
-  const auto power = Power<0>(d, q, hn::Sub(p, Constant(d, 1)));
-  return hn::IfThenElse(hn::Eq(p, Constant(d, 1)), Constant(d, 1), power);
-}
-
-/// `slope` where the largest key is less than inf; NaN where it is inf or NaN.
-template <class D>
-HWY_INLINE VecOf<D> IfBelowInfinity(D d, VecOf<D> largest, VecOf<D> slope) {
-  const auto infinity = hn::Set(d, std::numeric_limits<hn::TFromD<D>>::infinity());
-  return hn::IfThenElse(hn::Lt(largest, infinity), slope, hn::Sub(largest, largest));
-}
-
-/// Rules that sum as they go, and need to know nothing of the window before.
-template <class Rule>
-concept OnePass = requires { requires Rule::kOnePass; };
-
-/// The power of two at or below v >= 0, within the range whose inverses are normal numbers.
-template <class D>
-HWY_INLINE VecOf<D> PowerOfTwoBelow(D d, VecOf<D> v) {
-  using T = hn::TFromD<D>;
-  const hn::RebindToUnsigned<D> bits;
-  const T infinity = std::numeric_limits<T>::infinity();  // all bits of the exponent
-  const auto exponent = hn::And(hn::BitCast(bits, v), hn::BitCast(bits, hn::Set(d, infinity)));
-  const auto smallest = hn::Set(d, std::numeric_limits<T>::min());
-  const auto most = hn::Set(d, 1 / std::numeric_limits<T>::min());
-  return hn::Max(hn::Min(hn::BitCast(d, exponent), most), smallest);
-}
-
-/// Makes terms of small whole powers safe: scaling by a power of two is exact, and no division.
-template <class D>
-HWY_INLINE void ScaleByPowerOfTwo(D d, VecOf<D> largest, Summary<D>& s) {
-  s.shift = PowerOfTwoBelow(d, largest);
-  s.scale = hn::Div(Constant(d, 1), s.shift);
-}
-
-/// Slopes divide by `divisor` >= 0 as (v * scale) * inverse, which leaves the range of the type nowhere that
-/// v / divisor does not.
-template <class D>
-HWY_INLINE void DivideSlopesBy(D d, VecOf<D> divisor, Summary<D>& s) {
-  s.scale = hn::Div(Constant(d, 1), PowerOfTwoBelow(d, divisor));
-  s.inverse = hn::Div(Constant(d, 1), hn::Mul(divisor, s.scale));
-}
-
-/// Rules that first sum their terms without a shift, which is right unless SumIsSafe denies it.
-template <class Rule>
-concept TriesUnscaled = requires { requires Rule::kTriesUnscaled; };
-
-/// Whether sums of small whole powers, none negative, have lost nothing in any lane: they are finite and not
-/// tiny, or of nothing but zeros. `keys` are the bits of all keys.
-template <class D>
-HWY_INLINE bool SumIsSafe(D d, VecOf<D> sum, VecOf<D> keys) {
-  constexpr bool kDouble = sizeof(hn::TFromD<D>) == sizeof(double);
-  const auto tiny = hn::Lt(sum, Constant(d, kDouble ? 0x1p-900 : 0x1p-60));
-  const auto zeros = hn::Eq(keys, hn::Zero(d));
-  return hn::AllFalse(d, hn::Or(hn::AndNot(zeros, tiny), hn::Not(IsFinite(d, sum))));
-}
-
-/// Rules whose terms may leave the range of the type: they start from the first element, and may ask to sum
-/// their terms again.
-template <class Rule>
-concept Rescales = requires { Rule::kRescales; };
-
-/// Shifts and scales that are no finite numbers would turn the terms into NaN.
-template <class D>
-HWY_INLINE VecOf<D> FiniteOr(D d, VecOf<D> v, VecOf<D> otherwise) {
-  return hn::IfThenElse(IsFinite(d, v), v, otherwise);
-}
 
 /// (sum |x|^p)^(1/p), the terms scaled by the largest magnitude where they need it.
 template <int kPower>
@@ -260,8 +116,81 @@ struct MaxMagnitudeRule {
   }
 };
 
+/// Whether the mean of terms of up to 1 is above a half. The nearer it is to 1, the less exact its logarithm.
+template <class D>
+HWY_INLINE hn::Mask<D> MeanIsNearOne(D d, const Summary<D>& s) {
+  return hn::Gt(s.sum, hn::Mul(Constant(d, 0.5), s.count));
+}
+
+/// log(1 + v) for v from -1/2 to 0, within the range that Highway states for its own.
+template <class D>
+HWY_INLINE VecOf<D> LogOfOneAnd(D d, VecOf<D> v) {
+  return hn::Neg(hn::Log1p(d, hn::Neg(hn::Div(v, hn::Add(Constant(d, 1), v)))));
+}
+
+/// log mean exp(p t) / p of the `distance` t <= 0 of each element, where the rule is unsure. Not exp(p t),
+/// which rounds near 1, but (exp(p t) - 1) / p is summed, and t itself where p t is tiny.
+template <class Rule>
+struct NearOne {
+  static constexpr bool kTwoSums = true;
+
+  template <class D>
+  static HWY_INLINE VecOf<D> term(D d, const Summary<D>& s, VecOf<D> v) {
+    const auto distance = hn::IfThenElseZero(counts(d, s, v), Rule::distance(d, s, v));
+    const auto exponent = hn::Mul(s.parameter, distance);
+    return if_linear(d, exponent, distance, hn::Div(hn::Expm1(d, exponent), s.parameter));
+  }
+  /// How many elements are above -inf, as padding is not.
+  template <class D>
+  static HWY_INLINE VecOf<D> second_term(D d, const Summary<D>& s, VecOf<D> v, VecOf<D>) {
+    return hn::IfThenElseZero(counts(d, s, v), Constant(d, 1));
+  }
+  template <class D>
+  static HWY_INLINE void finish(D d, Summary<D>& s) {
+    // Elements of -inf have a term of -1 / p.
+    const auto none = hn::Div(hn::Sub(s.second_sum, s.count), s.parameter);
+    const auto mean = hn::Div(hn::Add(s.sum, none), s.count);
+    s.sum = s.inverse;  // from before
+    const auto near_one = hn::And(Rule::unsure(d, s), IsFinite(d, mean));
+    const auto grown = hn::IfThenElseZero(near_one, hn::Mul(s.parameter, mean));
+    const auto logarithm = if_linear(d, grown, mean, hn::Div(LogOfOneAnd(d, grown), s.parameter));
+    Rule::finish_from(d, s, hn::IfThenElse(near_one, logarithm, Rule::logarithm(d, s)));
+  }
+
+ private:
+  template <class D>
+  static HWY_INLINE hn::Mask<D> counts(D d, const Summary<D>& s, VecOf<D> v) {
+    return hn::Gt(Rule::distance(d, s, v), hn::Set(d, -std::numeric_limits<hn::TFromD<D>>::infinity()));
+  }
+  /// exp(v) - 1 and log(1 + v) are v, but for v^2 / 2.
+  template <class D>
+  static HWY_INLINE VecOf<D> if_linear(D d, VecOf<D> v, VecOf<D> yes, VecOf<D> no) {
+    constexpr bool kDouble = sizeof(hn::TFromD<D>) == sizeof(double);
+    return hn::IfThenElse(hn::Lt(hn::Abs(v), Constant(d, kDouble ? 0x1p-60 : 0x1p-30)), yes, no);
+  }
+};
+
+/// Rules that end with log mean exp(p t) / p, made y by `finish_from`.
+template <class Rule>
+struct LogOfMean {
+  using Again = NearOne<Rule>;
+
+  template <class D>
+  static HWY_INLINE void begin_again(D, Summary<D>& s) {
+    s.inverse = s.sum;  // kept
+  }
+  template <class D>
+  static HWY_INLINE VecOf<D> logarithm(D d, const Summary<D>& s) {
+    return hn::Div(hn::Log(d, hn::Div(s.sum, s.count)), s.parameter);
+  }
+  template <class D>
+  static HWY_INLINE void finish(D d, Summary<D>& s) {
+    Rule::finish_from(d, s, logarithm(d, s));
+  }
+};
+
 /// (1 / r) log mean exp(r x)
-struct LogSumExpRule {
+struct LogSumExpRule : LogOfMean<LogSumExpRule> {
   using First = MaxReduction;
   static constexpr bool kTwoSums = false;
   static constexpr bool kPicksFirst = false;
@@ -277,13 +206,26 @@ struct LogSumExpRule {
     s.shift = FiniteOr(d, s.first, hn::Zero(d));
   }
   template <class D>
-  static HWY_INLINE VecOf<D> term(D d, const Summary<D>& s, VecOf<D> v) {
-    return ExpOrNaN(d, hn::Mul(s.parameter, hn::Sub(v, s.shift)));
+  static HWY_INLINE VecOf<D> distance(D, const Summary<D>& s, VecOf<D> v) {
+    return hn::Sub(v, s.shift);
   }
   template <class D>
-  static HWY_INLINE void finish(D d, Summary<D>& s) {
-    const auto mean = hn::Div(hn::Log(d, hn::Div(s.sum, s.count)), s.parameter);
-    s.y = hn::IfThenElse(IsFinite(d, s.first), hn::Add(s.shift, mean), s.first);
+  static HWY_INLINE VecOf<D> term(D d, const Summary<D>& s, VecOf<D> v) {
+    return ExpOrNaN(d, hn::Mul(s.parameter, distance(d, s, v)));
+  }
+  template <class D>
+  static HWY_INLINE hn::Mask<D> differs(D, const Summary<D>& s, VecOf<D> v) {
+    return hn::Ne(v, s.shift);
+  }
+  /// Where the roundings of the mean, over r, are more than some of the shift.
+  template <class D>
+  static HWY_INLINE hn::Mask<D> unsure(D d, const Summary<D>& s) {
+    const auto small = hn::Lt(hn::Mul(s.parameter, hn::Abs(s.shift)), Constant(d, 0.0625));
+    return hn::And(small, MeanIsNearOne(d, s));
+  }
+  template <class D>
+  static HWY_INLINE void finish_from(D d, Summary<D>& s, VecOf<D> logarithm) {
+    s.y = hn::IfThenElse(IsFinite(d, s.first), hn::Add(s.shift, logarithm), s.first);
   }
   template <class D>
   static HWY_INLINE void prepare_slopes(D d, Summary<D>& s) {
@@ -375,8 +317,11 @@ struct GemRule {
   static HWY_INLINE void finish(D d, Summary<D>& s) {
     const auto mean = hn::Div(s.sum, s.count);
     const auto root = Root<0>(d, mean, s.parameter);
-    const auto y = hn::Mul(s.shift, kPower == 3 ? NearerCubeRoot(d, root, mean) : root);
-    s.y = hn::IfThenElse(IsFinite(d, s.first), y, s.first);
+    finish_from_root(d, s, kPower == 3 ? NearerCubeRoot(d, root, mean) : root);
+  }
+  template <class D>
+  static HWY_INLINE void finish_from_root(D d, Summary<D>& s, VecOf<D> root) {
+    s.y = hn::IfThenElse(IsFinite(d, s.first), hn::Mul(s.shift, root), s.first);
   }
   template <class D>
   static HWY_INLINE void prepare_slopes(D d, Summary<D>& s) {
@@ -388,6 +333,29 @@ struct GemRule {
     const auto ratio = hn::Mul(hn::Mul(key(d, s, v), s.scale), s.inverse);
     const auto slope = hn::Mul(PowerSlope<kPower>(d, ratio, s.parameter), s.sum);
     return hn::IfThenZeroElse(hn::Le(v, s.floor), slope);
+  }
+};
+
+/// GeM of any p: the exponential of log-sum-exp over the logarithms of the elements.
+struct AnyGemRule : GemRule<0>, LogOfMean<AnyGemRule> {
+  using LogOfMean<AnyGemRule>::finish;
+
+  template <class D>
+  static HWY_INLINE VecOf<D> distance(D d, const Summary<D>& s, VecOf<D> v) {
+    return hn::Log(d, hn::Div(key(d, s, v), s.shift));
+  }
+  template <class D>
+  static HWY_INLINE hn::Mask<D> differs(D d, const Summary<D>& s, VecOf<D> v) {
+    return hn::Ne(key(d, s, v), s.shift);
+  }
+  /// Where the roundings of the mean, over p, are more than some of y.
+  template <class D>
+  static HWY_INLINE hn::Mask<D> unsure(D d, const Summary<D>& s) {
+    return hn::And(hn::Lt(s.parameter, Constant(d, 0.25)), MeanIsNearOne(d, s));
+  }
+  template <class D>
+  static HWY_INLINE void finish_from(D d, Summary<D>& s, VecOf<D> logarithm) {
+    finish_from_root(d, s, ExpOrNaN(d, logarithm));
   }
 };
 
@@ -407,13 +375,28 @@ struct GemParameterRule : GemRule<0> {
   }
 };
 
+/// The sum of squares of the deviation, and its end.
+struct SquaresRule {
+  static constexpr bool kTwoSums = false;
+
+  template <class D>
+  static HWY_INLINE VecOf<D> term(D, const Summary<D>& s, VecOf<D> v) {
+    const auto apart = hn::Mul(hn::Sub(v, s.shift), s.scale);
+    return hn::Mul(apart, apart);
+  }
+  template <class D>
+  static HWY_INLINE void finish(D, Summary<D>& s) {
+    s.y = hn::Div(hn::Sqrt(hn::Div(s.sum, s.count)), s.scale);
+  }
+};
+
 /// sqrt(mean (x - mean)^2). The mean is found from the first element on, so that of equal elements nothing is
 /// left; squares that leave the range of the type are summed again with a scale.
-struct StdRule {
+struct StdRule : SquaresRule {
   using First = SumReduction;
-  static constexpr bool kTwoSums = false;
+  using Again = SquaresRule;
   static constexpr bool kPicksFirst = false;
-  static constexpr bool kRescales = true;
+  static constexpr bool kStartsFromFirst = true;
   static constexpr double kEmpty = 0;
 
   template <class D>
@@ -429,25 +412,22 @@ struct StdRule {
   static HWY_INLINE void choose_shift(D, Summary<D>& s) {
     s.shift = hn::Add(s.shift, hn::Div(s.first, s.count));
   }
-  /// False where no scale is needed. Sums of squares that are neither huge nor tiny have lost nothing.
   template <class D>
-  static HWY_INLINE bool choose_scale(D d, Summary<D>& s) {
+  static HWY_INLINE hn::Mask<D> differs(D, const Summary<D>& s, VecOf<D> v) {
+    return hn::Ne(v, s.shift);
+  }
+  /// Sums of squares that are neither huge nor tiny have lost nothing.
+  template <class D>
+  static HWY_INLINE hn::Mask<D> unsure(D d, const Summary<D>& s) {
+    return hn::Or(is_huge(d, s.sum), is_tiny(d, s.sum));
+  }
+  template <class D>
+  static HWY_INLINE void begin_again(D d, Summary<D>& s) {
     constexpr bool kDouble = sizeof(hn::TFromD<D>) == sizeof(double);
-    const auto huge = hn::Gt(s.sum, Constant(d, kDouble ? 0x1p1000 : 0x1p120));
-    const auto tiny = hn::Lt(s.sum, Constant(d, kDouble ? 0x1p-900 : 0x1p-100));
-    if (hn::AllFalse(d, hn::Or(huge, tiny))) return false;
-    s.scale = hn::IfThenElse(huge, Constant(d, kDouble ? 0x1p-800 : 0x1p-100), s.scale);
-    s.scale = hn::IfThenElse(tiny, Constant(d, kDouble ? 0x1p800 : 0x1p100), s.scale);
-    return true;
-  }
-  template <class D>
-  static HWY_INLINE VecOf<D> term(D, const Summary<D>& s, VecOf<D> v) {
-    const auto apart = hn::Mul(hn::Sub(v, s.shift), s.scale);
-    return hn::Mul(apart, apart);
-  }
-  template <class D>
-  static HWY_INLINE void finish(D, Summary<D>& s) {
-    s.y = hn::Div(hn::Sqrt(hn::Div(s.sum, s.count)), s.scale);
+    const auto less = Constant(d, kDouble ? 0x1p-800 : 0x1p-100);
+    const auto more = Constant(d, kDouble ? 0x1p800 : 0x1p100);
+    s.scale = hn::IfThenElse(is_huge(d, s.sum), less, s.scale);
+    s.scale = hn::IfThenElse(is_tiny(d, s.sum), more, s.scale);
   }
   template <class D>
   static HWY_INLINE void prepare_slopes(D d, Summary<D>& s) {
@@ -459,6 +439,16 @@ struct StdRule {
   static HWY_INLINE VecOf<D> slope(D d, Summary<D>& s, VecOf<D> v) {
     const auto slope = hn::Mul(hn::Mul(hn::Sub(v, s.shift), s.scale), s.inverse);
     return hn::IfThenZeroElse(hn::Eq(s.y, hn::Zero(d)), slope);
+  }
+
+ private:
+  template <class D>
+  static HWY_INLINE hn::Mask<D> is_huge(D d, VecOf<D> sum) {
+    return hn::Gt(sum, Constant(d, sizeof(hn::TFromD<D>) == sizeof(double) ? 0x1p1000 : 0x1p120));
+  }
+  template <class D>
+  static HWY_INLINE hn::Mask<D> is_tiny(D d, VecOf<D> sum) {
+    return hn::Lt(sum, Constant(d, sizeof(hn::TFromD<D>) == sizeof(double) ? 0x1p-900 : 0x1p-100));
   }
 };
 

@@ -96,12 +96,35 @@ struct Weights {
   std::vector<double> each;
 };
 
+/// (1 / r) log mean exp(r t) of t <= 0, the largest of them 0. Where the mean is near 1, its distance from 1
+/// is summed instead, over r: where r is near 0, t itself.
+double log_mean_exp(const std::vector<double>& t, double r) {
+  constexpr double kLinear = 0x1p-60;  // exp(z) - 1 and log(1 + z) are z up to here
+  double sum = 0;
+  double distance = 0;
+  for (const double value : t) {
+    const double z = r * value;
+    sum += std::exp(z);
+    distance += std::abs(z) < kLinear ? value : std::expm1(z) / r;
+  }
+  const auto count = static_cast<double>(t.size());
+  distance /= count;
+  if (sum <= count / 2 || !std::isfinite(distance)) return std::log(sum / count) / r;
+  const double z = r * distance;
+  return std::abs(z) < kLinear ? distance : std::log1p(z) / r;
+}
+
 /// (1 / r) log mean exp(r x); dy/dx = softmax(r x)
 Pooled log_sum_exp(const std::vector<double>& x, double r) {
   const Weights weights(x, r);
   Pooled pooled;
   pooled.y = weights.largest;
-  if (std::isfinite(pooled.y)) pooled.y += std::log(weights.sum / static_cast<double>(x.size())) / r;
+  if (std::isfinite(pooled.y)) {
+    std::vector<double> distances;
+    distances.reserve(x.size());
+    for (const double value : x) distances.push_back(value - pooled.y);
+    pooled.y += log_mean_exp(distances, r);
+  }
   for (std::size_t i = 0; i < x.size(); ++i) pooled.slopes.push_back(weights.share(i));
   return pooled;
 }
@@ -135,9 +158,10 @@ Pooled gem(const std::vector<double>& x, double p, double floor) {
   Pooled pooled;
   pooled.y = largest;
   if (std::isfinite(largest)) {
-    double sum = 0;
-    for (const double value : clamped) sum += std::pow(value / largest, p);
-    pooled.y = largest * std::pow(sum / count, 1 / p);
+    std::vector<double> logarithms;
+    logarithms.reserve(x.size());
+    for (const double value : clamped) logarithms.push_back(std::log(value / largest));
+    pooled.y = largest * std::exp(log_mean_exp(logarithms, p));
   }
   for (std::size_t i = 0; i < x.size(); ++i)
     pooled.slopes.push_back(x[i] <= floor ? 0 : power_slope(clamped[i] / pooled.y, p) / count);

@@ -51,8 +51,8 @@ constexpr DType kFloatingDTypes[] = {DType::f32, DType::f32, DType::f32, DType::
 
 // Those that loops treat apart, and powers on both sides of 1. All are f32 numbers.
 constexpr double kNormTypes[] = {1, 2, 3, 0.5, 2.5, 17, std::numeric_limits<double>::infinity()};
-constexpr double kSharpnesses[] = {0.5, 1, 1.75, 6, 10, 20};
-constexpr double kGemPowers[] = {0.5, 1, 2, 2.5, 3, 4.75, 12};
+constexpr double kSharpnesses[] = {1e-30, 0x1p-10, 0.5, 1, 1.75, 6, 10, 20};
+constexpr double kGemPowers[] = {1e-30, 0x1p-10, 0.5, 1, 2, 2.5, 3, 4.75, 12};
 constexpr double kGemFloors[] = {1e-6, 1e-6, 1e-3, 0.25};
 
 constexpr DType kDTypes[] = {DType::f32, DType::f32, DType::f32, DType::f32,  DType::f64,

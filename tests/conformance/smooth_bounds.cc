@@ -2,9 +2,9 @@
 // off, and every operation passes the bounds of its operands on and adds its own rounding.
 //
 // With u, half of the distance from 1 to the next number: +, -, *, / and sqrt round once, u of the result.
-// exp and log of Highway err by at most 4 ulp, and an ulp is at most 2 u of the number: 8 u. A sum of n terms
-// in any order errs by at most n - 1 roundings of the sum of magnitudes. Results below the smallest normal
-// number may become 0. f16 and bf16 are computed in f32 and rounded once more.
+// exp, log, expm1 and log1p of Highway err by at most 4 ulp, and an ulp is at most 2 u of the number: 8 u. A
+// sum of n terms in any order errs by at most n - 1 roundings of the sum of magnitudes. Results below the
+// smallest normal number may become 0. f16 and bf16 are computed in f32 and rounded once more.
 #include "conformance/smooth_bounds.h"
 
 #include <algorithm>
@@ -23,7 +23,7 @@ using cenote::Dims;
 using cenote::DType;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kUlps = 8;  // roundings that the 4 ulp of exp and log are worth
+constexpr double kUlps = 8;  // roundings that the 4 ulp of exp, log and their kin are worth
 
 /// of_each(x[i]), one after another.
 template <class T, class OfEach>
@@ -80,6 +80,16 @@ class Arithmetic {
     if (a.error >= a.value) return {value, kInfinity};
     return rounded(value, -std::log1p(-a.error / a.value), kUlps);
   }
+  /// exp(a) - 1; what a is off by, it is off by times exp of that.
+  Rough exponential_less_one(Rough a) const {
+    return rounded(std::expm1(a.value), std::exp(a.value) * std::expm1(a.error), kUlps);
+  }
+  /// log(1 + a) as -log1p(-a / (1 + a)): both operations round, and log1p grows no faster than its argument.
+  Rough logarithm_of_one_and(Rough a) const {
+    const double value = std::log1p(a.value);
+    if (a.error >= 1 + a.value) return {value, kInfinity};
+    return rounded(value, -std::log1p(-a.error / (1 + a.value)), kUlps + 2);
+  }
   /// q^p of q >= 0, as exp(p log q).
   Rough power(Rough q, Rough p) const {
     if (q.value == 0 && q.error == 0) return {0, 0};
@@ -89,6 +99,8 @@ class Arithmetic {
     }
     return exponential(multiply(p, logarithm(q)));
   }
+  /// Where a is taken for exp(a) - 1 and log(1 + a), which are a but for less than a rounding.
+  bool is_linear(Rough a) const { return a.largest() < (unit_ < 0x1p-50 ? 0x1p-60 : 0x1p-30); }
   Rough sum(const std::vector<Rough>& terms) const {
     Rough total;
     double magnitude = 0;
@@ -155,14 +167,48 @@ std::vector<Rough> weights_of(const Arithmetic& t, const std::vector<double>& x,
   return weights;
 }
 
+/// log mean exp(r d) / r of distances d <= 0. `scale` says where rounding the mean, over r, is too much:
+/// where r times it is below 1/4 and the mean above a half, (exp(r d) - 1) / r is summed, or d itself for
+/// tiny r d.
+Rough log_mean_exp(const Arithmetic& t, const std::vector<Rough>& distances, Rough r, Rough scale) {
+  const Rough count = t.constant(static_cast<double>(distances.size()));
+  std::vector<Rough> terms;
+  std::vector<Rough> near_one;
+  double none = 0;
+  for (const Rough& d : distances) {
+    const Rough exponent = t.multiply(r, d);
+    if (d.value == -kInfinity) {
+      ++none;
+      continue;
+    }
+    terms.push_back(t.exponential(exponent));
+    near_one.push_back(t.is_linear(exponent) ? t.rounded(d.value, d.error)
+                                             : t.divide(t.exponential_less_one(exponent), r));
+  }
+  const Rough mean = t.divide(t.sum(terms), count);
+  const Rough plain = t.divide(t.logarithm(mean), r);
+  const Rough small = t.multiply(r, scale);
+  if (small.value - small.error >= 0.25 || mean.largest() <= 0.5) return plain;
+  const Rough near = t.divide(t.add(t.sum(near_one), t.divide({-none, 0}, r)), count);
+  const Rough grown = t.multiply(r, near);
+  const Rough other =
+      t.is_linear(grown) ? t.rounded(near.value, near.error) : t.divide(t.logarithm_of_one_and(grown), r);
+  if (small.largest() < 0.25 && mean.value - mean.error > 0.5) return other;
+  return plain.error > other.error ? plain : other;  // rounding decides
+}
+
 Pooled log_sum_exp(const Arithmetic& t, const std::vector<double>& x, double sharpness) {
   const double largest = largest_of(x);
   Pooled pooled{{largest, 0}, std::vector<Rough>(x.size())};
   if (!std::isfinite(largest)) return pooled;
   const std::vector<Rough> weights = weights_of(t, x, sharpness);
   const Rough sum = t.sum(weights);
-  const Rough mean = t.divide(sum, t.constant(static_cast<double>(x.size())));
-  pooled.y = t.add({largest, 0}, t.divide(t.logarithm(mean), t.constant(sharpness)));
+  const auto distance = [&](double value) {
+    return value == -kInfinity ? Rough{value, 0} : t.subtract({value, 0}, {largest, 0});
+  };
+  const Rough logarithm =
+      log_mean_exp(t, each(x, distance), t.constant(sharpness), {4 * std::abs(largest), 0});
+  pooled.y = t.add({largest, 0}, logarithm);
   for (std::size_t i = 0; i < x.size(); ++i) pooled.slopes[i] = t.divide(weights[i], sum);
   return pooled;
 }
@@ -194,13 +240,17 @@ Pooled gem(const Arithmetic& t, const std::vector<double>& x, double parameter, 
   const auto clamped = [&](double value) { return value > eps ? Rough{value, 0} : floor; };
   const Rough largest = clamped(largest_of(x));
   Pooled pooled{largest, std::vector<Rough>(x.size())};
-  std::vector<Rough> terms;
-  for (const double value : x) {
-    const Rough ratio = value == largest.value ? Rough{1, 0} : t.divide(clamped(value), largest);
-    terms.push_back(t.power(ratio, p));
+  const auto ratio = [&](double value) {
+    return value == largest.value ? Rough{1, 0} : t.divide(clamped(value), largest);
+  };
+  if (parameter == 3) {  // a cube, or a power as any
+    const Rough mean =
+        t.divide(t.sum(each(x, [&](double value) { return t.power(ratio(value), p); })), count);
+    pooled.y = t.multiply(largest, t.power(mean, t.divide({1, 0}, p)));
+  } else {
+    const auto logarithm = [&](double value) { return t.logarithm(ratio(value)); };
+    pooled.y = t.multiply(largest, t.exponential(log_mean_exp(t, each(x, logarithm), p, {1, 0})));
   }
-  const Rough mean = t.divide(t.sum(terms), count);
-  pooled.y = t.multiply(largest, t.power(mean, t.divide({1, 0}, p)));
   const Rough less = t.subtract(p, {1, 0});
   for (std::size_t i = 0; i < x.size(); ++i) {
     if (x[i] <= eps) continue;

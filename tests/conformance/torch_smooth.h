@@ -78,22 +78,37 @@ class TorchSmooth {
     return (scale.squeeze(-1) * sum.masked_fill(empty, 1).pow(1 / p)).masked_fill(empty, 0);
   }
 
-  /// exp(sharpness (e - largest)), 0 for padding, and the shift.
-  std::tuple<at::Tensor, at::Tensor> weights(const at::Tensor& e, double sharpness) const {
+  /// e - largest, -inf for padding, and the shift.
+  std::tuple<at::Tensor, at::Tensor> shifted(const at::Tensor& e) const {
     const at::Tensor real = e.masked_fill(real_ == 0, -std::numeric_limits<double>::infinity());
     const at::Tensor largest = real.detach().amax(-1, true);
     const at::Tensor shift = at::where(largest.isfinite(), largest, at::zeros_like(largest));
-    return {((real - shift) * sharpness).exp(), shift};
+    return {real - shift, shift};
+  }
+
+  /// log mean exp(r d) / r of distances d <= 0. Where the mean is near 1, that of its distance from 1, with
+  /// the softmax as gradient, which autograd would make of it but for what expm1 loses.
+  static at::Tensor log_mean_exp(const at::Tensor& d, double r, const at::Tensor& real) {
+    const at::Tensor count = real.sum(-1).clamp_min(1);
+    const at::Tensor weights = (d * r).exp();
+    const at::Tensor mean = weights.sum(-1) / count;
+    const at::Tensor near_one = (mean > 0.5).logical_and(mean.isfinite()).detach();
+    const at::Tensor plain = mean.masked_fill(near_one, 1).log() / r;
+    const at::Tensor distance = ((d.detach() * r).expm1() * real).sum(-1) / count;
+    const at::Tensor softmax =
+        (weights / weights.sum(-1, true)).masked_fill(near_one.logical_not().unsqueeze(-1), 0).detach();
+    const at::Tensor slope = (softmax * d.masked_fill(softmax == 0, 0)).sum(-1);
+    return at::where(near_one, distance.log1p() / r + (slope - slope.detach()), plain);
   }
 
   at::Tensor log_sum_exp(const at::Tensor& e, double sharpness) const {
-    const auto [w, shift] = weights(e, sharpness);
-    const at::Tensor mean = w.sum(-1) / real_.sum(-1).clamp_min(1);
-    return shift.squeeze(-1) + mean.log() / sharpness;
+    const auto [real, shift] = shifted(e);
+    return shift.squeeze(-1) + log_mean_exp(real, sharpness, real_);
   }
 
   at::Tensor soft(const at::Tensor& e, double sharpness) const {
-    const auto [w, shift] = weights(e, sharpness);
+    const auto [real, shift] = shifted(e);
+    const at::Tensor w = (real * sharpness).exp();
     const at::Tensor without = w.detach().eq(0);
     const at::Tensor sum = w.sum(-1);
     const at::Tensor weighted = (w * (e - shift).masked_fill(without, 0)).sum(-1);
@@ -107,14 +122,21 @@ class TorchSmooth {
     return at::where(empty, of_none, known);
   }
 
+  /// Channel by channel, as each has its p. Near 0 as the exponential of log-sum-exp of logarithms.
   at::Tensor gem(const at::Tensor& e) const {
-    std::vector<std::int64_t> per_channel{-1, 1, 1};
-    const at::Tensor p = at::tensor(case_.arguments.p, at::kDouble).reshape(per_channel);
     // Not clamp_min, which lets the gradient pass at eps.
     const double eps = case_.arguments.eps;
     const at::Tensor clamped = at::where(e <= eps, at::full_like(e, eps), e);
     const at::Tensor scale = scale_of(clamped);
-    return scale.squeeze(-1) * (clamped / scale).pow(p).mean(-1).pow(1 / p.squeeze(-1));
+    const at::Tensor ratio = clamped / scale;
+    std::vector<at::Tensor> roots;
+    for (std::int64_t c = 0; c < e.size(-3); ++c) {
+      const double p = case_.arguments.p[case_.arguments.p.size() > 1 ? static_cast<std::size_t>(c) : 0];
+      const at::Tensor q = ratio.select(-3, c);
+      roots.push_back(p < 0.25 ? log_mean_exp(q.log(), p, at::ones_like(q)).exp()
+                               : q.pow(p).mean(-1).pow(1 / p));
+    }
+    return scale.squeeze(-1) * at::stack(roots, -2);
   }
 
   const Case& case_;

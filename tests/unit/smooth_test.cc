@@ -121,6 +121,71 @@ TEST_P(Smooth, MinusInfinityHasNoWeight) {
   EXPECT_THAT(values_of(lse_pool1d_backward(grad_y, x, {.kernel = 2})), near({0, 3, 0, 0}));
 }
 
+/// Numbers of f32 in any layout, and the same in f64.
+struct TwoTypes {
+  TwoTypes(const Dims& sizes, cenote_test::LayoutKind layout, double least)
+      : narrow(DType::f32, sizes, layout, 2, 5), wide(DType::f64, sizes, layout, 2, 5) {
+    Values values = cenote_test::make_values(cenote_test::Fill::kNormal, element_count(sizes), 5);
+    for (double& value : values) value = std::max<double>(static_cast<float>(value), least);
+    cenote_test::assign(narrow, values);
+    cenote_test::assign(wide, values);
+  }
+  const GuardedTensor& of(DType dtype) const { return dtype == DType::f32 ? narrow : wide; }
+
+  GuardedTensor narrow;
+  GuardedTensor wide;
+};
+
+TEST_P(Smooth, LogSumExpTendsToTheMean) {
+  // Padding, -inf inside of the loops, is not in the mean. Windows of 81 taps take other loops than those
+  // of 9.
+  for (const cenote_test::LayoutKind layout : cenote_test::kLayoutKinds) {
+    const TwoTypes x(Dims{2, 5, 23, 37}, layout, -kInfinity);
+    const auto expect_mean = [&](DType dtype, double sharpness, std::int64_t kernel) {
+      const LsePoolOptions options{.kernel = kernel, .stride = 2, .padding = 1, .sharpness = sharpness};
+      const AvgPoolOptions mean{.kernel = kernel, .stride = 2, .padding = 1, .count_include_pad = false};
+      // A rounding per term, of distances from the maximum that are below 8, and sharpness / 2 times a
+      // variance below 4.
+      const double rounding = dtype == DType::f32 ? 0x1p-21 : 0x1p-50;
+      const double bound = static_cast<double>(kernel * kernel) * rounding + 2 * sharpness;
+      EXPECT_THAT(values_of(lse_pool2d(x.of(dtype), options)),
+                  Pointwise(DoubleNear(bound), values_of(avg_pool2d(x.wide, mean))))
+          << name_of(layout) << " " << cenote::name_of(dtype) << " " << sharpness << " " << kernel;
+    };
+    for (const std::int64_t kernel : {3, 9}) {
+      for (const double sharpness : {1e-300, 1e-37, 1e-20, 1e-8}) expect_mean(DType::f32, sharpness, kernel);
+      for (const double sharpness : {5e-324, 1e-300, 1e-37, 1e-17})
+        expect_mean(DType::f64, sharpness, kernel);
+    }
+    EXPECT_THAT(values_of(global_lse_pool2d(x.narrow, {1e-30})),
+                Pointwise(DoubleNear(851 * 0x1p-21), values_of(global_avg_pool2d(x.wide))));
+  }
+}
+
+TEST_P(Smooth, LogSumExpOfLittleSharpness) {
+  const GuardedTensor grad_y(DType::f32, Dims{1, 1}, {1});
+  for (const double r : {0x1p-3, 0x1p-10, 0x1p-20, 0x1p-40}) {
+    const GuardedTensor x(DType::f32, Dims{1, 4}, {0.5, 0.25, 0.75, 0.375});
+    double sum = 0;
+    for (const double value : values_of(x)) sum += std::expm1(r * value);
+    EXPECT_THAT(values_of(global_lse_pool1d(x, {r}))[0], DoubleNear(std::log1p(sum / 4) / r, 0x1p-22)) << r;
+    for (std::size_t i = 0; i < 4; ++i) {
+      EXPECT_THAT(values_of(global_lse_pool1d_backward(grad_y, x, {r}))[i],
+                  DoubleNear(std::exp(r * values_of(x)[i]) / (4 + sum), 0x1p-22));
+    }
+  }
+}
+
+TEST_P(Smooth, MinusInfinityIsNotLeftOutOfAFlatWindow) {
+  // A fifth of the elements has no weight: log(4/5) / r.
+  const GuardedTensor x(DType::f32, Dims{1, 5}, {0.125, 0.125, -kInfinity, 0.125, 0.125});
+  const double r = 0x1p-6;
+  const Values expected{0.125 + std::log(0.8) / r};
+  EXPECT_THAT(values_of(global_lse_pool1d(x, {r})), Pointwise(DoubleNear(0x1p-18), expected));
+  EXPECT_THAT(values_of(lse_pool1d(x, {.kernel = 6, .padding = 1, .sharpness = r})),
+              Pointwise(DoubleNear(0x1p-18), expected));
+}
+
 // ---- whole planes -------------------------------------------------------------------------------
 
 TEST_P(Smooth, GeneralisedMean) {
@@ -131,6 +196,32 @@ TEST_P(Smooth, GeneralisedMean) {
               near({1, 7, 0.5, 0}));
   EXPECT_THAT(values_of(global_gem_pool1d(x, {})), near({std::cbrt(172), std::cbrt((27 + 1e-18) / 2)}))
       << "p is 3 and eps 1e-6";
+}
+
+TEST_P(Smooth, GemTendsToTheGeometricMean) {
+  for (const cenote_test::LayoutKind layout : cenote_test::kLayoutKinds) {
+    const TwoTypes x(Dims{2, 5, 11, 13}, layout, 0.125);
+    const Values elements = values_of(x.wide);
+    Values means;
+    for (std::size_t plane = 0; plane < 10; ++plane) {
+      double sum = 0;
+      for (std::size_t i = 0; i < 143; ++i) sum += std::log(elements[plane * 143 + i]);
+      means.push_back(std::exp(sum / 143));
+    }
+    const GuardedTensor grad_y(DType::f32, Dims{2, 5, 1, 1}, Values(10, 143));
+    for (const double p : {1e-300, 1e-30, 1e-10}) {
+      const GlobalGemPoolOptions options{.p = {p}, .eps = 0.125};
+      EXPECT_THAT(values_of(global_gem_pool2d(x.narrow, options)), Pointwise(DoubleNear(0x1p-20), means))
+          << p;
+      const Values slopes = values_of(global_gem_pool2d_backward(grad_y, x.narrow, options));
+      for (std::size_t i = 0; i < slopes.size(); ++i) {
+        const double slope = elements[i] > 0.125 ? means[i / 143] / elements[i] : 0;
+        ASSERT_NEAR(slopes[i], slope, 143 * 0x1p-20) << p << " " << i;
+      }
+    }
+    EXPECT_THAT(values_of(global_gem_pool2d(x.wide, {.p = {1e-30}, .eps = 0.125})),
+                Pointwise(DoubleNear(143 * 0x1p-51), means));
+  }
 }
 
 TEST_P(Smooth, GemOfElementsAtEpsHasNoGradient) {
