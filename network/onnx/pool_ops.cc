@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "cenote/global.h"
@@ -67,6 +68,8 @@ struct Window {
 
 void read_pads(const Call& call, int rank, Window& window) {
   const Dims pads = axes_attribute(call, "pads", 2 * rank, 0);
+  if (std::any_of(pads.begin(), pads.end(), [](std::int64_t pad) { return pad < 0; }))
+    fail(ErrorCode::kBadFile, "[{}] pads must be >= 0, got {}", call.name(), to_string(pads));
   window.padding = Dims(pads.begin(), static_cast<std::size_t>(rank));
   window.padding_end = Dims(pads.begin() + rank, static_cast<std::size_t>(rank));
 }
@@ -176,48 +179,59 @@ constexpr PerRank<void (*)(const TensorView&, const ConstTensorView&, const Cons
                            const MaxUnpoolOptions&)>
     kUnpoolInto{max_unpool1d_into, max_unpool2d_into, max_unpool3d_into};
 
-/// The pads as one value per axis, as cenote unpools; `sizes` gets the default size of each axis.
-MaxUnpoolOptions unpool_options(const Call& call, const Dims& x_sizes, int rank, Dims& sizes) {
+/// The output_shape that is asked for: one size per axis of x, of which only the spatial ones may differ.
+std::optional<Dims> requested_output(const Call& call, const Dims& x_sizes) {
+  const auto shape = ints_input(call, 2, "output_shape");
+  if (!shape) return std::nullopt;
+  bool fits = shape->size() == static_cast<std::size_t>(x_sizes.size());
+  for (int axis = 0; fits && axis < x_sizes.size(); ++axis) {
+    const std::int64_t size = (*shape)[static_cast<std::size_t>(axis)];
+    fits = axis < kFirstSpatial ? size == x_sizes[axis] : size > 0;
+  }
+  if (!fits) {
+    fail(ErrorCode::kBadFile, "[{}] output_shape must be [{}, {}] and {} sizes > 0, got [{}]", call.name(),
+         x_sizes[0], x_sizes[1], x_sizes.size() - kFirstSpatial, fmt::join(*shape, ", "));
+  }
+  return Dims{shape->data(), shape->size()};
+}
+
+/// The sizes of the tensor that the indices count in, and options that unpool to them. Beside an output_shape
+/// ONNX ignores pads: they are those that lead to it, or none where it is larger than what is unpooled.
+struct Unpooling {
+  Dims sizes;
+  MaxUnpoolOptions options;
+};
+
+Unpooling read_unpooling(const Call& call, const Dims& x_sizes, int rank,
+                         const std::optional<Dims>& output_shape) {
   Window window;
   window.kernel = positive_axes(call, "kernel_shape", rank, 1);
   window.stride = positive_axes(call, "strides", rank, 1);
   read_pads(call, rank, window);
-  MaxUnpoolOptions options{
-      .kernel = window.kernel, .stride = window.stride, .padding = {}, .index_order = IndexOrder::kTensor};
-  sizes = x_sizes;
+  Unpooling unpooling{x_sizes, {.kernel = {}, .stride = window.stride, .index_order = IndexOrder::kTensor}};
+  unpooling.options.padding = {};
   for (int axis = 0; axis < rank; ++axis) {
-    const std::int64_t pads[] = {window.padding[axis], window.padding_end[axis]};
-    std::int64_t total = 0;
-    std::int64_t size = 0;
-    if (pads[0] < 0 || pads[1] < 0 || __builtin_add_overflow(pads[0], pads[1], &total) ||
-        __builtin_mul_overflow(x_sizes[axis + kFirstSpatial] - 1, window.stride[axis], &size) ||
-        __builtin_add_overflow(size, window.kernel[axis] - total, &size) || size < 1) {
-      fail(ErrorCode::kBadFile, "[{}] spatial axis {} has no size that fits 64 bits", call.name(), axis);
+    const int place = axis + kFirstSpatial;
+    std::int64_t unpadded = 0;
+    std::int64_t pads = 0;
+    std::int64_t longer = 0;  // by one position, for odd pads
+    if (__builtin_mul_overflow(x_sizes[place] - 1, window.stride[axis], &unpadded) ||
+        __builtin_add_overflow(unpadded, window.kernel[axis], &unpadded) ||
+        __builtin_add_overflow(unpadded, 1, &longer) ||
+        __builtin_add_overflow(window.padding[axis], window.padding_end[axis], &pads)) {
+      fail(ErrorCode::kBadFile, "[{}] the size of spatial axis {} exceeds 64 bits", call.name(), axis);
     }
-    sizes[axis + kFirstSpatial] = size;
-    options.padding.push_back(total / 2);
-    options.output_size.push_back(size);
-    if (total % 2 != 0 && window.stride[axis] == 1) {
-      fail(ErrorCode::kUnsupported, "MaxUnpool with odd pads and stride 1: cenote pads both ends alike");
+    if (output_shape) pads = std::max<std::int64_t>(unpadded - (*output_shape)[place], 0);
+    if (pads >= unpadded) {
+      fail(ErrorCode::kBadFile, "[{}] the size of spatial axis {} must be > 0, got {} less pads {} and {}",
+           call.name(), axis, unpadded, window.padding[axis], window.padding_end[axis]);
     }
+    unpooling.sizes[place] = unpadded - pads;
+    // cenote pads both ends alike: one position of the kernel more, and an odd sum of pads is even.
+    unpooling.options.kernel.push_back(window.kernel[axis] + pads % 2);
+    unpooling.options.padding.push_back(pads / 2 + pads % 2);
   }
-  return options;
-}
-
-/// The sizes that output_shape asks for: those of the unpooled tensor, or larger ones.
-Dims requested_output(const Call& call, const Dims& unpooled) {
-  const auto shape = ints_input(call, 2, "output_shape");
-  if (!shape) return unpooled;
-  bool fits = shape->size() == static_cast<std::size_t>(unpooled.size());
-  for (int axis = 0; fits && axis < unpooled.size(); ++axis) {
-    const std::int64_t size = (*shape)[static_cast<std::size_t>(axis)];
-    fits = axis < kFirstSpatial ? size == unpooled[axis] : size >= unpooled[axis];
-  }
-  if (!fits) {
-    fail(ErrorCode::kBadFile, "[{}] output_shape must be at least {}, got [{}]", call.name(),
-         to_string(unpooled), fmt::join(*shape, ", "));
-  }
-  return {shape->data(), shape->size()};
+  return unpooling;
 }
 
 }  // namespace
@@ -317,13 +331,13 @@ std::vector<Value> max_unpool(const Call& call) {
          name_of(positions.type), to_string(positions.sizes));
   }
   const DType dtype = pooled_dtype(call, x.type);
-  Dims unpooled;
-  const MaxUnpoolOptions options = unpool_options(call, x.sizes, rank, unpooled);
-  Output y(call, x.type, dtype, requested_output(call, unpooled));
+  const std::optional<Dims> output_shape = requested_output(call, x.sizes);
+  const Unpooling unpooling = read_unpooling(call, x.sizes, rank, output_shape);
+  Output y(call, x.type, dtype, output_shape.value_or(unpooling.sizes));
   call.budget.take_value(call.name(), ElementType::kI64, positions.sizes);
-  const TensorView corner(y.bytes.data(), dtype, unpooled, y.view.strides);
+  const TensorView corner(y.bytes.data(), dtype, unpooling.sizes, y.view.strides);
   for_rank(kUnpoolInto, rank)(corner, view_of(x, dtype), {positions.data<std::int64_t>(), positions.sizes},
-                              options);
+                              unpooling.options);
   return {y.finish()};
 }
 

@@ -79,7 +79,7 @@ void from_plane_positions(const OpName& op, const TensorView& indices, const Dim
 }
 
 ConstTensorView to_plane_positions(const OpName& op, const ConstTensorView& indices, const Dims& x_sizes,
-                                   IndexOrder order, Tensor& converted) {
+                                   IndexOrder order, NoElement none, Tensor& converted) {
   if (order == IndexOrder::kPlane) return indices;
   const Plane plane{spatial_sizes(op, x_sizes)};
   const bool columns = order == IndexOrder::kTensorColumnMajor;
@@ -89,7 +89,7 @@ ConstTensorView to_plane_positions(const OpName& op, const ConstTensorView& indi
   std::atomic<std::int64_t> bad{0};
   convert_elements(written_argument(op, "indices", converted, indices.sizes), from,
                    [&](std::int64_t number, std::int64_t index) -> std::int64_t {
-                     if (index == -1) return index;
+                     if (index == -1 && none == NoElement::kLegal) return index;
                      const std::int64_t begin = number * plane.count();
                      if (index < begin || index - begin >= plane.count()) {
                        if (!outside.exchange(true)) bad = index;
@@ -97,8 +97,8 @@ ConstTensorView to_plane_positions(const OpName& op, const ConstTensorView& indi
                      }
                      return columns ? plane.row_major(index - begin) : index - begin;
                    });
-  require(!outside, op.name, "indices must point into their own planes of the tensor, or be -1, got ",
-          bad.load());
+  require(!outside, op.name, "indices must point into their own planes of the tensor",
+          none == NoElement::kLegal ? ", or be -1" : "", ", got ", bad.load());
   return converted;
 }
 

@@ -13,9 +13,12 @@ void check_index_order(const OpName& op, DType indices_dtype, IndexOrder order);
 /// Positions inside planes of x become what `order` counts; -1 stays.
 void from_plane_positions(const OpName& op, const TensorView& indices, const Dims& x_sizes, IndexOrder order);
 
+/// Whether -1, the index of a window without an element, is legal.
+enum class NoElement { kLegal, kRefused };
+
 /// Indices as positions inside planes: a view of themselves, or of what `converted` then holds. x_sizes are
 /// the sizes of the tensor that they point into. Throws Error for an index outside of its own plane.
 ConstTensorView to_plane_positions(const OpName& op, const ConstTensorView& indices, const Dims& x_sizes,
-                                   IndexOrder order, Tensor& converted);
+                                   IndexOrder order, NoElement none, Tensor& converted);
 
 }  // namespace cenote

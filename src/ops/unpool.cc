@@ -104,8 +104,9 @@ void max_into(const OpName& op, const TensorView& y, const ConstTensorView& x, c
   check_no_overlap(op, "y", y, "x", x);
   check_no_overlap(op, "y", y, "indices", indices);
   Tensor converted;
-  const ConstTensor5 record =
-      read_argument(op, "indices", to_plane_positions(op, indices, y_sizes, options.index_order, converted));
+  const ConstTensor5 record = read_argument(
+      op, "indices",
+      to_plane_positions(op, indices, y_sizes, options.index_order, NoElement::kRefused, converted));
   check_index(op, backend().unpool.max(to, from, record), y_sizes);
 }
 
@@ -132,8 +133,9 @@ void max_backward_into(const OpName& op, const TensorView& grad_x, const ConstTe
   check_no_overlap(op, "grad_x", grad_x, "grad_y", grad_y);
   check_no_overlap(op, "grad_x", grad_x, "indices", indices);
   Tensor converted;
-  const ConstTensor5 record =
-      read_argument(op, "indices", to_plane_positions(op, indices, y_sizes, options.index_order, converted));
+  const ConstTensor5 record = read_argument(
+      op, "indices",
+      to_plane_positions(op, indices, y_sizes, options.index_order, NoElement::kRefused, converted));
   check_index(op, backend().unpool.max_backward(to, from, record), y_sizes);
 }
 

@@ -201,7 +201,8 @@ void chosen_backward_into(const OpName& op, const TensorView& grad_x, const Cons
   check_index_order(op, indices.dtype, options.index_order);
   Tensor converted;
   run_max_backward(
-      op, grad_x, grad_y, to_plane_positions(op, indices, grad_x.sizes, options.index_order, converted),
+      op, grad_x, grad_y,
+      to_plane_positions(op, indices, grad_x.sizes, options.index_order, NoElement::kLegal, converted),
       y_sizes, tap_dtype(op, options.kernel),
       [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
         return loops.window.max_backward(to, from, record, axes);

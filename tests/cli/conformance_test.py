@@ -69,6 +69,28 @@ class Conformance(CliTest):
             {"outcome": "fail", "data_set": "test_data_set_0", "output": "y", "where": [0, 0, 1], "differing": 1,
              "elements": 3, "got": 4, "expected": None, "error": None})
 
+    def test_unpooling_with_pads(self):
+        indices = tensor((1, 1, 3), (0, 2, 3), 7, "q")
+        shape = tensor((3,), (1, 1, 4), 7, "q")
+        x, y = tensor((1, 1, 3), (5, 6, 7)), tensor((1, 1, 4), (5, 0, 6, 7))
+
+        def unpool(name, pads, *inputs):
+            unpooling = node("MaxUnpool", ["x", "i", "s"][:len(inputs) + 1], ["y"], kernel_shape=[3], strides=[1], pads=pads)
+            self.case(name, model([unpooling], ("x", "i", "s")[:len(inputs) + 1]), (x, *inputs), [y])
+
+        unpool("all/begin", [1, 0], indices)
+        unpool("all/end", [0, 1], indices)
+        unpool("all/ignored", [0, 4], indices, shape)
+        unpool("all/index", [1, 0], tensor((1, 1, 3), (0, 2, -1), 7, "q"))
+        unpool("all/negative", [-1, 0], indices)
+        unpool("all/none", [4, 1], indices)
+        self.assertEqual(self.lines(1, "all"), [
+            "pass           begin", "pass           end", "pass           ignored",
+            "fail           index: [max_unpool1d] indices must point into their own planes of the tensor, got -1",
+            "fail           negative: [MaxUnpool-11] pads must be >= 0, got [-1, 0]",
+            "fail           none: [MaxUnpool-11] the size of spatial axis 0 must be > 0, got 5 less pads 4 and 1",
+            "6 cases: 3 pass, 3 fail, 0 not supported"])
+
     def test_tolerances(self):
         self.case("near", outputs=[tensor((1, 1, 3), (4, 4, 3.1))])
         self.lines(1, "near")

@@ -290,6 +290,74 @@ TEST(OnnxOps, MaxUnpool) {
   // The indices count in the plane of 4 x 4, which lies at the begin of the larger one.
   expect_pass(run_unpool(corners, {1, 1, 5, 5}, floats({1, 1, 5, 5}, {0, 0, 0, 0, 0, 0, 5, 0, 6, 0, 0, 0, 0,
                                                                       0, 0, 0, 7, 0, 8, 0, 0, 0, 0, 0, 0})));
+  // They count in a smaller one.
+  expect_pass(
+      run_unpool({4, 6, 8, 10}, {1, 1, 3, 4}, floats({1, 1, 3, 4}, {0, 0, 0, 0, 5, 0, 6, 0, 7, 0, 8, 0})));
+}
+
+/// y = MaxUnpool(x, i) of [1, 1, n] with these pads, and with output_shape [1, 1, size] where size > 0.
+CaseResult run_unpool_row(std::int64_t opset, std::int64_t kernel, std::int64_t stride, const Sizes& pads,
+                          std::int64_t size, const Sizes& indices, const std::vector<float>& y) {
+  auto model = empty_model(opset, {"x", "i", "s"});
+  auto& node = add_node(model, "MaxUnpool", {"x", "i"}, {"y"});
+  if (size > 0) node.add_input("s");
+  add_attribute(node, "kernel_shape", Sizes{kernel});
+  add_attribute(node, "strides", Sizes{stride});
+  add_attribute(node, "pads", pads);
+  const auto count = static_cast<std::int64_t>(indices.size());
+  return CaseFolder(model,
+                    {floats({1, 1, count}, iota(indices.size())), integers({1, 1, count}, indices),
+                     integers({3}, {1, 1, size})},
+                    {floats({1, 1, static_cast<std::int64_t>(y.size())}, y)})
+      .run();
+}
+
+TEST(OnnxOps, MaxUnpoolWithPads) {
+  for (const std::int64_t opset : {9, 10, 11, 21, 22}) {
+    SCOPED_TRACE(opset);
+    // (3 - 1) * stride + kernel - pads
+    for (const Sizes& pads : {Sizes{1, 0}, Sizes{0, 1}}) {
+      expect_pass(run_unpool_row(opset, 2, 1, pads, 0, {0, 1, 2}, {1, 2, 3}));
+      expect_pass(run_unpool_row(opset, 3, 2, pads, 0, {1, 2, 5}, {0, 1, 2, 0, 0, 3}));
+    }
+    expect_pass(run_unpool_row(opset, 3, 1, {1, 2}, 0, {1, 0, 1}, {2, 3}));
+    expect_pass(run_unpool_row(opset, 3, 2, {4, 1}, 0, {0, 1, 1}, {1, 3}));
+  }
+}
+
+TEST(OnnxOps, MaxUnpoolIgnoresPadsBesideAnOutputShape) {
+  // Without pads 6 positions; with them 4.
+  for (const Sizes& pads : {Sizes{1, 1}, Sizes{2, 0}, Sizes{0, 0}, Sizes{0, 9}}) {
+    expect_pass(run_unpool_row(11, 2, 2, pads, 4, {0, 2, 3}, {1, 0, 2, 3}));
+    expect_pass(run_unpool_row(11, 2, 2, pads, 5, {0, 2, 4}, {1, 0, 2, 0, 3}));
+    expect_pass(run_unpool_row(11, 2, 2, pads, 7, {0, 2, 5}, {1, 0, 2, 0, 0, 3, 0}));
+    expect_reason(run_unpool_row(11, 2, 2, pads, 7, {0, 2, 6}, {}), Outcome::kFail, "got 6");
+    expect_reason(run_unpool_row(11, 2, 2, pads, 5, {0, 2, 5}, {}), Outcome::kFail, "got 5");
+  }
+}
+
+TEST(OnnxOps, UnpoolsWhatMaxPoolGives) {
+  // The values go back to where they came from, whatever the pads, when output_shape says how large x was.
+  for (const Sizes& pads : {Sizes{0, 0}, Sizes{1, 0}, Sizes{0, 1}, Sizes{1, 1}}) {
+    auto model = empty_model(22);
+    auto& pool = add_node(model, "MaxPool", {"x"}, {"a", "i"});
+    auto& shape = *add_node(model, "Constant", {}, {"s"}).add_attribute();
+    shape.set_name("value_ints");
+    shape.set_type(::onnx::AttributeProto::INTS);
+    for (const std::int64_t size : {1, 1, 6}) shape.add_ints(size);
+    auto& unpool = add_node(model, "MaxUnpool", {"a", "i", "s"}, {"y"});
+    for (auto* node : {&pool, &unpool}) {
+      add_attribute(*node, "kernel_shape", Sizes{2});
+      add_attribute(*node, "strides", Sizes{2});
+      add_attribute(*node, "pads", pads);
+    }
+    const bool begin = pads[0] == 1;  // windows 01|23|45, or 0|12|34(|5)
+    const std::vector<float> y =
+        begin ? pads[1] == 1 ? std::vector<float>{1, 0, 3, 0, 5, 6} : std::vector<float>{1, 0, 3, 0, 5, 0}
+              : std::vector<float>{0, 2, 0, 4, 0, 6};
+    SCOPED_TRACE(fmt::format("{}", fmt::join(pads, ", ")));
+    expect_pass(CaseFolder(model, {floats({1, 1, 6}, iota(6))}, {floats({1, 1, 6}, y)}).run());
+  }
 }
 
 TEST(OnnxOps, BadUnpooling) {
@@ -297,15 +365,23 @@ TEST(OnnxOps, BadUnpooling) {
   for (const std::int64_t bad :
        {std::int64_t{16}, std::int64_t{-1}, std::int64_t{1} << 32, std::numeric_limits<std::int64_t>::max(),
         std::numeric_limits<std::int64_t>::min()}) {
-    expect_reason(run_unpool({5, 7, 13, bad}, {}, y), Outcome::kFail, "indices must");
-    expect_reason(run_unpool({5, 7, 13, bad}, {}, y), Outcome::kFail, "got " + std::to_string(bad));
+    expect_reason(run_unpool({5, 7, 13, bad}, {}, y), Outcome::kFail,
+                  "indices must point into their own planes of the tensor, got " + std::to_string(bad));
   }
-  for (const Sizes& shape :
-       {Sizes{1, 1, 3, 4}, Sizes{1, 2, 4, 4}, Sizes{1, 1, 4}, Sizes{1, 1, 4, 4, 1}, Sizes{-1, 1, 4, 4}}) {
+  for (const Sizes& shape : {Sizes{1, 2, 4, 4}, Sizes{2, 1, 4, 4}, Sizes{1, 1, 4}, Sizes{1, 1, 4, 4, 1},
+                             Sizes{-1, 1, 4, 4}, Sizes{1, 1, 0, 4}, Sizes{1, 1, 4, -4}}) {
     expect_reason(run_unpool({5, 7, 13, 15}, shape, y), Outcome::kFail,
-                  "output_shape must be at least [1, 1, 4, 4]");
+                  "output_shape must be [1, 1] and 2 sizes > 0");
   }
   expect_reason(run_unpool({5, 7, 13, 15}, {1, 1, std::int64_t{1} << 40, 4}, y), Outcome::kUnsupported, "");
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  expect_reason(run_unpool_row(11, 2, 1, {-1, 0}, 0, {0}, {}), Outcome::kFail,
+                "[MaxUnpool-11] pads must be >= 0, got [-1, 0]");
+  expect_reason(run_unpool_row(11, 2, 1, {1, 1}, 0, {0}, {}), Outcome::kFail,
+                "the size of spatial axis 0 must be > 0, got 2 less pads 1 and 1");
+  expect_reason(run_unpool_row(11, kMost, 1, {1, 0}, 0, {0}, {}), Outcome::kFail, "exceeds 64 bits");
+  expect_reason(run_unpool_row(11, 1, kMost, {0, 0}, 0, {0, 1}, {}), Outcome::kFail, "exceeds 64 bits");
+  expect_reason(run_unpool_row(11, 1, 1, {kMost, 1}, 0, {0}, {}), Outcome::kFail, "exceeds 64 bits");
 }
 
 TEST(OnnxOps, EachVersionHasItsOwnAttributes) {
@@ -390,7 +466,8 @@ TEST(OnnxOps, BadAttributes) {
   expect_refused("MaxPool", 12, list("dilations", {-1, 1}), "dilations must be > 0");
   expect_refused("MaxPool", 12, list("dilations", {kHuge, kHuge}), "");
   expect_refused("MaxPool", 12, list("pads", {1, 1}), "pads must have 4 values");
-  expect_refused("MaxPool", 12, list("pads", {0, 0, -1, 0}), "padding_end[0] must be >= 0, got -1");
+  expect_refused("MaxPool", 12, list("pads", {0, 0, -1, 0}),
+                 "[MaxPool-12] pads must be >= 0, got [0, 0, -1, 0]");
   expect_refused("MaxPool", 12, list("pads", {kHuge, 0, kHuge, 0}), "overflows");
   expect_refused("MaxPool", 12, number("pads", 1), "pads must be a list of integers");
   expect_refused("MaxPool", 12, list("ceil_mode", {1}), "ceil_mode must be an integer");
