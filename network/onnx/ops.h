@@ -17,6 +17,9 @@ constexpr std::int64_t kNewestOpset = 22;
 /// What one run may use; a file that asks for more is refused (kUnsupported) before anything is allocated.
 class Budget {
  public:
+  Budget() = default;
+  Budget(std::int64_t bytes, std::int64_t visits) : bytes_left_(bytes), visits_left_(visits) {}
+
   /// Takes the bytes of a new value and returns their number. Values of one run count until its end.
   std::size_t take_value(std::string_view what, ElementType type, const Dims& sizes);
   /// Takes the time of `outputs` windows that read `taps` elements each.

@@ -554,6 +554,55 @@ TEST(OnnxOps, WhatIsTooLargeIsRefusedBeforeItIsAllocated) {
   expect_reason(run(chain), Outcome::kUnsupported, "1 GiB");
 }
 
+/// What the model reads of x may be `visits` elements, and not one less.
+void expect_visits(const ::onnx::ModelProto& proto, const ::onnx::TensorProto& x, std::int64_t visits) {
+  const CaseFolder folder(proto, {x}, {});
+  const Model model = read_model(folder.path() / "model.onnx");
+  const std::vector<Value> inputs{read_tensor(folder.data_set() / "input_0.pb")};
+  Budget enough(1 << 20, visits);
+  EXPECT_NO_THROW(run_model(model, inputs, enough));
+  Budget less(1 << 20, visits - 1);
+  try {
+    run_model(model, inputs, less);
+    ADD_FAILURE() << model.nodes[0].op << " takes less than " << visits << " visits";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_THAT(error.what(), HasSubstr("more than one run may"));
+  }
+}
+
+TEST(OnnxOps, EveryElementThatIsReadCounts) {
+  const auto x = floats({1, 2, 4, 4}, iota(32));
+  for (const char* op : {"GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"})
+    expect_visits(one_node(op, 22), x, 32);
+  // 2 channels of 3 x 2 windows of 2 x 3, and of 4 x 4 with one of 9 x 9, which reads the plane.
+  const auto window = [](const Sizes& kernel, const Sizes& pads) {
+    return [=](NodeProto& node) {
+      add_attribute(node, "kernel_shape", kernel);
+      add_attribute(node, "pads", pads);
+    };
+  };
+  for (const char* op : {"MaxPool", "AveragePool", "LpPool"}) {
+    expect_visits(one_node(op, 22, window({2, 3}, {0, 0, 0, 0})), x, 72);
+    expect_visits(one_node(op, 22, window({9, 9}, {4, 4, 4, 4})), x, 512);
+  }
+  // Those of all nodes together.
+  auto twice = empty_model(22);
+  add_node(twice, "GlobalMaxPool", {"x"}, {"a"});
+  add_node(twice, "GlobalAveragePool", {"x"}, {"y"});
+  expect_visits(twice, x, 64);
+}
+
+TEST(OnnxOps, ValuesCountUntilTheEndOfTheRun) {
+  const CaseFolder folder(one_node("GlobalMaxPool", 22), {floats({1, 2, 4, 4}, iota(32))}, {});
+  const Model model = read_model(folder.path() / "model.onnx");
+  const std::vector<Value> inputs{read_tensor(folder.data_set() / "input_0.pb")};
+  Budget enough(136, 32);
+  EXPECT_NO_THROW(run_model(model, inputs, enough));
+  Budget less(135, 32);
+  EXPECT_THROW(run_model(model, inputs, less), Error);
+}
+
 /// Every published case of these operators, straight through the runner.
 TEST(OnnxOps, PublishedCasesOfReshaping) {
   const std::filesystem::path cases = std::filesystem::path(CENOTE_ONNX_DATA) / "node";
