@@ -129,7 +129,7 @@ Dims doubled_channels(const OpName& op, const Dims& x_sizes) {
   Dims sizes = infer_sizes(op, x_sizes);
   std::int64_t& channels = sizes[sizes.size() - op.spatial_rank - 1];
   channels = checked_multiply(channels, 2, op.name, "number of channels");
-  return sizes;
+  return with_spatial_sizes(op, sizes, {1, 1, 1});
 }
 
 /// Channels 0 .. C - 1 or C .. 2C - 1 of a tensor of doubled_channels.

@@ -166,6 +166,9 @@ Dims with_spatial_sizes(const OpName& op, const Dims& sizes, const std::array<st
   for (const std::int64_t size : result) {
     if (size > 0) count = checked_multiply(count, size, op.name, "number of elements of y");
   }
+  constexpr std::int64_t kWidest = 8;  // bytes of f64, and of i64 indices
+  if (std::find(result.begin(), result.end(), 0) == result.end())
+    checked_multiply(count, kWidest, op.name, "size in bytes of y ", result, ", ", kWidest, " per element,");
   return result;
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <thread>
@@ -312,6 +313,21 @@ TEST(TorchErrors, AreValueErrorsWithCenotesText) {
   expect_value_error([&] { torch_ops::pool(row("max_pool2d"), x.clone().requires_grad_(), zero_kernel); },
                      text);
   expect_value_error([&] { torch_ops::pool(row("max_pool2d"), x.to(at::kMeta), zero_kernel); }, text);
+}
+
+TEST(TorchErrors, OfSizesBeyond64Bits) {
+  const at::Tensor x = at::ones({1, 1, 1});
+  OpArguments arguments;
+  arguments.kernel = {1};
+  arguments.stride = arguments.output_size = {std::numeric_limits<std::int64_t>::max()};
+  for (const at::Device device : {at::kCPU, at::kMeta}) {
+    expect_value_error(
+        [&] {
+          torch_ops::unpool(row("max_unpool1d"), x.to(device), at::zeros({1, 1, 1}, at::kLong).to(device),
+                            arguments);
+        },
+        "[max_unpool1d] size in bytes of y [1, 1, 9223372036854775807], 8 per element, overflows 64 bits");
+  }
 }
 
 TEST(TorchErrors, NameTheDtype) {

@@ -258,6 +258,10 @@ TEST(UnpoolErrors, SizesThatOverflow) {
                   {"default output size"});
   expect_overflow([&] { max_unpool2d_shape(Dims{1, 1, 1, 1}, {.kernel = std::int64_t{1} << 40}); },
                   {"number of elements of y"});
+  expect_overflow([&] { max_unpool1d_shape(Dims{1, 1, 1}, {.kernel = kLargest}); },
+                  {"[max_unpool1d] size in bytes of y [1, 1, 9223372036854775807], 8 per element,"});
+  EXPECT_EQ(max_unpool1d_shape(Dims{1, 1}, {.kernel = kLargest / 8}), (Dims{1, kLargest / 8}));
+  expect_overflow([&] { max_unpool1d_shape(Dims{1, 1}, {.kernel = kLargest / 8 + 1}); }, {"size in bytes"});
   // The distance to the default must not wrap around either.
   expect_invalid([&] { max_unpool1d_shape(sizes, {.kernel = 2, .output_size = kLargest}); },
                  {"output_size[0]", "9223372036854775807"});
