@@ -33,6 +33,7 @@ std::vector<std::string> option_names(const OpInfo& op) {
   if (op.parameters & kTakesNormType) names.emplace_back("norm_type");
   if (op.parameters & kTakesSharpness) names.emplace_back("sharpness");
   if (op.parameters & kTakesGem) names.insert(names.end(), {"p", "eps"});
+  if (op.parameters & kTakesSamples) names = {"kernel", "output_size", "output_ratio", "samples", "seed"};
   return names;
 }
 

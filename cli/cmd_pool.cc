@@ -27,6 +27,7 @@ struct PoolFlags {
   std::string op, input, output, indices;
   std::string kernel, stride, padding, padding_end, dilation, output_size, divisor_override;
   std::string norm_type, sharpness, p, eps;
+  std::string output_ratio, samples, seed;
   std::string x_scale, x_zero_point, y_scale, y_zero_point;
   IndexOrder index_order = IndexOrder::kPlane;
   Convention convention = Convention::kPyTorch;
@@ -42,8 +43,8 @@ struct FlagRule {
   std::uint32_t parameter;
 };
 
-constexpr std::array<FlagRule, 21> kFlagRules = {{
-    {"--kernel", kTakesWindow | kTakesUnpool},
+constexpr std::array<FlagRule, 24> kFlagRules = {{
+    {"--kernel", kTakesWindow | kTakesUnpool | kTakesSamples},
     {"--stride", kTakesWindow | kTakesUnpool},
     {"--padding", kTakesWindow | kTakesUnpool},
     {"--padding-end", kTakesWindow},
@@ -54,7 +55,7 @@ constexpr std::array<FlagRule, 21> kFlagRules = {{
     {"--count-include-pad", kTakesDivisor},
     {"--no-count-include-pad", kTakesDivisor},
     {"--divisor-override", kTakesDivisor},
-    {"--output-size", kTakesOutputSize | kTakesUnpool},
+    {"--output-size", kTakesOutputSize | kTakesUnpool | kTakesSamples},
     {"--norm-type", kTakesNormType},
     {"--sharpness", kTakesSharpness},
     {"--p", kTakesGem},
@@ -64,6 +65,9 @@ constexpr std::array<FlagRule, 21> kFlagRules = {{
     {"--x-zero-point", kTakesQuantization},
     {"--y-scale", kTakesQuantization},
     {"--y-zero-point", kTakesQuantization},
+    {"--output-ratio", kTakesSamples},
+    {"--samples", kTakesSamples},
+    {"--seed", kTakesSamples},
 }};
 
 template <class... Args>
@@ -101,8 +105,9 @@ const OpInfo& require_op(const std::string& name) {
              similar.empty() ? "" : ", did you mean ", fmt::join(similar, ", "));
 }
 
-std::int64_t parse_integer(const char* flag, std::string_view whole, std::string_view part) {
-  std::int64_t value = 0;
+template <class Integer = std::int64_t>
+Integer parse_integer(const char* flag, std::string_view whole, std::string_view part) {
+  Integer value = 0;
   const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
   if (error == std::errc::result_out_of_range) fail_usage("{} {} does not fit into 64 bits", flag, whole);
   if (error != std::errc() || end != part.data() + part.size()) {
@@ -191,6 +196,9 @@ OpArguments parse_arguments(const PoolFlags& flags) {
     arguments.sharpness = parse_number("--sharpness", flags.sharpness, flags.sharpness);
   if (!flags.p.empty()) arguments.p = parse_numbers("--p", flags.p);
   if (!flags.eps.empty()) arguments.eps = parse_number("--eps", flags.eps, flags.eps);
+  if (!flags.output_ratio.empty())
+    arguments.output_ratio = parse_numbers("--output-ratio", flags.output_ratio);
+  if (!flags.seed.empty()) arguments.seed = parse_integer<std::uint64_t>("--seed", flags.seed, flags.seed);
   return arguments;
 }
 
@@ -217,7 +225,8 @@ void check_flags(const CLI::App& command, const OpInfo& op) {
     fail_usage("--index-order needs --indices");
   }
   if (op.reads_indices && command.count("--indices") == 0) fail_usage("{} needs --indices", op.name);
-  if ((op.parameters & (kTakesWindow | kTakesUnpool)) != 0 && command.count("--kernel") == 0) {
+  if ((op.parameters & (kTakesWindow | kTakesUnpool | kTakesSamples)) != 0 &&
+      command.count("--kernel") == 0) {
     fail_usage("{} needs --kernel", op.name);
   }
   if ((op.parameters & kTakesOutputSize) != 0 && command.count("--output-size") == 0) {
@@ -245,9 +254,11 @@ void run_pool(const CLI::App& command, const PoolFlags& flags) {
   const OpInfo& op = require_op(flags.op);
   check_flags(command, op);
   check_paths(flags);
-  const OpArguments arguments = parse_arguments(flags);
+  OpArguments arguments = parse_arguments(flags);
 
   const Tensor x = read_array(flags.input);
+  const Tensor samples = flags.samples.empty() ? Tensor() : read_array(flags.samples);
+  if (!flags.samples.empty()) arguments.samples = samples;
   const Dims y_sizes = op.shape(x.sizes(), arguments);
   const Tensor indices = op.reads_indices        ? read_indices(flags.indices)
                          : flags.indices.empty() ? Tensor()
@@ -332,6 +343,23 @@ void add_smooth_options(CLI::App& command, PoolFlags& flags) {
       ->type_name("E");
 }
 
+void add_fractional_options(CLI::App& command, PoolFlags& flags) {
+  command
+      .add_option("--output-ratio", flags.output_ratio,
+                  "fractional: output size / input size in (0, 1), instead of --output-size")
+      ->type_name("R[,R]");
+  CLI::Option* seed = command.add_option("--seed", flags.seed,
+                                         "fractional: places the windows, an integer >= 0 (default: 0)");
+  seed->type_name("N");
+  command
+      .add_option(
+          "--samples", flags.samples,
+          "fractional: .npy of [N, C, 2 or 3] in [0, 1) that places the windows instead, in the dtype of "
+          "the input, PyTorch's _random_samples")
+      ->type_name("FILE")
+      ->excludes(seed);
+}
+
 }  // namespace
 
 void add_pool(CLI::App& app, int& /*exit_code*/) {
@@ -351,11 +379,15 @@ void add_pool(CLI::App& app, int& /*exit_code*/) {
   add_window_options(*command, *flags);
   add_quantization_options(*command, *flags);
   add_smooth_options(*command, *flags);
+  add_fractional_options(*command, *flags);
   add_dims(*command, "--output-size", flags->output_size,
-           "adaptive: output size (7 or 7,5); -1 keeps an axis. max_unpool: other than the default");
+           "adaptive: output size (7 or 7,5); -1 keeps an axis. fractional: the same without -1. max_unpool: "
+           "other "
+           "than the default");
   command
       ->add_option("--indices", flags->indices,
-                   "max, min, median, mode: also write where each element was, as i64 .npy; max_unpool: read "
+                   "max, min, median, mode, fractional: also write where each element was, as i64 .npy; "
+                   "max_unpool: read "
                    "it from there")
       ->type_name("FILE");
   const std::map<std::string, IndexOrder> index_orders = {
@@ -379,7 +411,8 @@ void add_pool(CLI::App& app, int& /*exit_code*/) {
       "  cenote pool global_max_pool2d x.npy y.npy --indices where.npy\n"
       "  cenote pool lp_pool2d x.npy y.npy --kernel 2 --norm-type 3\n"
       "  cenote pool avg_pool2d bytes.npy y.npy --kernel 2 --x-scale 0.1 --x-zero-point 3 --y-scale 0.2\n"
-      "  cenote pool max_unpool2d y.npy x.npy --kernel 2 --indices where.npy");
+      "  cenote pool max_unpool2d y.npy x.npy --kernel 2 --indices where.npy\n"
+      "  cenote pool fractional_max_pool2d x.npy y.npy --kernel 2 --output-ratio 0.7 --seed 1");
   command->callback([command, flags] { run_pool(*command, *flags); });
 }
 

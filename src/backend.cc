@@ -25,12 +25,12 @@ std::vector<NamedBackend> build_list() {
     cpu::choose_target(target);
     list.push_back({target.name,
                     {cpu::window(), cpu::adaptive(), cpu::global(), cpu::unpool(), cpu::smooth(),
-                     cpu::select(), cpu::convert(), false}});
+                     cpu::select(), cpu::random(), cpu::convert(), false}});
   }
   cpu::choose_target(targets.front());
   list.push_back({"reference",
                   {reference::window, reference::adaptive, reference::global, reference::unpool,
-                   reference::smooth, reference::select, reference::convert, true}});
+                   reference::smooth, reference::select, reference::random, reference::convert, true}});
   return list;
 }
 

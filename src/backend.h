@@ -89,6 +89,22 @@ struct SmoothBackend {
                    const ConstTensor5& x, const WindowAxes* window);
 };
 
+/// Windows of fractional pooling. In the arithmetic of `dtype`, window i of an axis begins at
+/// int((i + u) a) - int(u a), a = (in - kernel) / (out - 1), but not beyond in - kernel, where the last one
+/// begins.
+struct FractionalRule {
+  std::array<std::int64_t, 3> kernel;  // D, H, W
+  DType dtype;
+  std::int64_t channels;      // planes of one image
+  std::span<const double> u;  // three per plane, for D, H, W; numbers of `dtype`
+};
+
+/// The gradient is that of adaptive max from i64 indices.
+struct RandomBackend {
+  void (*fractional_max)(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x,
+                         const FractionalRule& rule);
+};
+
 /// From one pooled dtype to another, one of them f32 or f64, rounding as pooling does: to nearest for
 /// floating types, towards zero and to the ends of the range for integers. `reverse` reverses the order: -x.
 /// The reference also takes a dtype to itself, integers by their complement.
@@ -103,6 +119,7 @@ struct Backend {
   UnpoolBackend unpool;
   SmoothBackend smooth;
   SelectBackend select;
+  RandomBackend random;
   ConvertBackend convert;
   bool any_dtype;  // else the families take f32 and f64 alone
 };
@@ -119,6 +136,7 @@ extern const GlobalBackend global;
 extern const UnpoolBackend unpool;
 extern const SmoothBackend smooth;
 extern const SelectBackend select;
+extern const RandomBackend random;
 extern const ConvertBackend convert;
 }  // namespace reference
 
@@ -130,6 +148,7 @@ const GlobalBackend& global();
 const UnpoolBackend& unpool();
 const SmoothBackend& smooth();
 const SelectBackend& select();
+const RandomBackend& random();
 const ConvertBackend& convert();
 }  // namespace cpu
 

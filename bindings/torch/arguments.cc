@@ -180,12 +180,50 @@ void unpack_requested_size(const c10::IValue& value, const OpInfo& op, OpArgumen
 
 constexpr Field kRequestedSize{"int[]? output_size=None", pack_requested_size, unpack_requested_size};
 
+// Of fractional pooling: what is not given is None. From C++ the seed always is given. samples_for() reads
+// the samples.
+constexpr Field kFractionalSize{"int[%]? output_size=None", pack_requested_size,
+                                [](const c10::IValue& value, const OpInfo& /*op*/, OpArguments& arguments) {
+                                  if (!value.isNone()) arguments.output_size = to_dims(value.toDimVector());
+                                }};
+constexpr Field kOutputRatio{"float[%]? output_ratio=None",
+                             [](Stack& stack, const OpArguments& arguments) {
+                               if (arguments.output_ratio.empty()) {
+                                 stack.emplace_back();
+                               } else {
+                                 stack.emplace_back(arguments.output_ratio);
+                               }
+                             },
+                             [](const c10::IValue& value, const OpInfo& /*op*/, OpArguments& arguments) {
+                               if (!value.isNone()) arguments.output_ratio = value.toDoubleVector();
+                             }};
+constexpr Field kSamples{"Tensor? _random_samples=None",
+                         [](Stack& stack, const OpArguments& arguments) {
+                           if (arguments.samples) {
+                             stack.emplace_back(to_tensor(*arguments.samples, "samples"));
+                           } else {
+                             stack.emplace_back();
+                           }
+                         },
+                         // Only where elements are read, which a wrapper of torch.func has not.
+                         [](const c10::IValue& /*value*/, const OpInfo& /*op*/, OpArguments&) {}};
+constexpr Field kSeed{"int? seed=None",
+                      [](Stack& stack, const OpArguments& arguments) {
+                        stack.emplace_back(static_cast<std::int64_t>(arguments.seed));
+                      },
+                      [](const c10::IValue& value, const OpInfo& /*op*/, OpArguments& arguments) {
+                        if (!value.isNone()) arguments.seed = static_cast<std::uint64_t>(value.toInt());
+                      }};
+
 }  // namespace
 
 Signature::Signature(const OpInfo& op) : op_(op) {
   const auto takes = [&](std::uint32_t parameters) { return (op.parameters & parameters) != 0; };
   const bool window = takes(kTakesWindow);
-  if (takes(kTakesUnpool)) {
+  if (takes(kTakesSamples)) {
+    positional_ = {&kKernel, &kFractionalSize, &kOutputRatio};
+    keyword_ = {&kSamples, &kSeed};  // in this order at the end: samples_for
+  } else if (takes(kTakesUnpool)) {
     positional_ = {&kKernel, &kStride, &kPadding, &kRequestedSize};
   } else if (takes(kTakesDivisor)) {  // avg
     positional_ = {&kKernel, &kStride, &kPadding, &kCeilMode, &kCountIncludePad, &kDivisorOverride};

@@ -208,6 +208,11 @@ void AutogradKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKe
   const c10::DispatchKeySet below = keys & c10::after_autograd_keyset;
   const std::size_t count = self.schema().arguments().size();
   const auto first = stack->end() - static_cast<std::ptrdiff_t>(count);
+  if ((op_.parameters & kTakesSamples) != 0 && form_ != Form::kBackward) {
+    // Drawn here already, a graph shows torch's own operator, of which two are not taken for one.
+    const at::Tensor samples = samples_for(op_, {first, stack->end()});
+    if (samples.defined()) *(stack->end() - 2) = samples;
+  }
   const bool through_x = op_.gradient_reads_x && form_ == Form::kBackward;
   if (!is_differentiated(first[0].toTensor()) && !(through_x && is_differentiated(first[1].toTensor()))) {
     self.redispatchBoxed(below, stack);

@@ -3,6 +3,7 @@
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/ops/empty_strided.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/lift_fresh.h>
 
 #include <algorithm>
@@ -79,6 +80,15 @@ void require_gradient_dtype(const at::Tensor& tensor, const OpInfo& op, const ch
 ConstTensorView const_view(const at::Tensor& tensor, const OpInfo& op, const char* argument) {
   return {tensor.const_data_ptr(), to_dtype(tensor.scalar_type(), op, argument), to_dims(tensor.sizes()),
           to_dims(tensor.strides())};
+}
+
+at::Tensor to_tensor(const ConstTensorView& view, const char* argument) {
+  const bool readable =
+      view.strides.size() == view.sizes.size() && (view.data != nullptr || element_count(view.sizes) == 0);
+  TORCH_CHECK_VALUE(readable, argument, " must have data and one stride per size");
+  return at::from_blob(const_cast<void*>(view.data), to_array_ref(view.sizes), to_array_ref(view.strides),
+                       to_scalar_type(view.dtype))
+      .clone();
 }
 
 TensorView mutable_view(const at::Tensor& tensor, const OpInfo& op, const char* argument) {

@@ -38,6 +38,8 @@ void require_pooled_dtype(const at::Tensor& tensor, const OpInfo& op, const char
 void require_gradient_dtype(const at::Tensor& tensor, const OpInfo& op, const char* argument);
 
 ConstTensorView const_view(const at::Tensor& tensor, const OpInfo& op, const char* argument);
+/// A copy.
+at::Tensor to_tensor(const ConstTensorView& view, const char* argument);
 TensorView mutable_view(const at::Tensor& tensor, const OpInfo& op, const char* argument);
 
 /// Whether [N, C, spatial...] or [C, spatial...] lies in memory with the channels innermost. Agrees with

@@ -34,10 +34,10 @@ void check_read_indices(const OpInfo& op, const at::Tensor& indices, const Dims&
 /// Forms with x: y, and the record where the form has one. `indices` of an op that reads them.
 std::vector<at::Tensor> run_forward(const OpInfo& op, Form form, const at::Tensor& x,
                                     const at::Tensor& indices, const OpArguments& arguments) {
-  if (op.gradient_reads_x) {
-    require_gradient_dtype(x, op, "x");
-  } else {
+  if (op.pools_integers()) {
     require_pooled_dtype(x, op, "x");
+  } else {
+    require_gradient_dtype(x, op, "x");
   }
   const Dims x_sizes = sizes_of(x);
   const Dims y_sizes = op.shape(x_sizes, arguments);
@@ -125,8 +125,10 @@ void DeviceKernel::operator()(const c10::OperatorHandle& self, c10::DispatchKeyS
   const std::vector<at::Tensor> outputs = translate_errors([&]() -> std::vector<at::Tensor> {
     if (form_ == Form::kBackward) return {run_backward(op_, unpack_backward(op_, *stack, first))};
     const std::size_t leading = leading_inputs(op_, form_);
-    const OpArguments arguments =
-        signature_of(op_).unpack({stack->data() + first + leading, count - leading});
+    OpArguments arguments = signature_of(op_).unpack({stack->data() + first + leading, count - leading});
+    at::Tensor samples;
+    if (op_.parameters & kTakesSamples) samples = samples_for(op_, {stack->data() + first, count});
+    if (samples.defined() && !samples.is_meta()) arguments.samples = const_view(samples, op_, "samples");
     const at::Tensor indices = op_.reads_indices ? (*stack)[first + 1].toTensor() : at::Tensor();
     return run_forward(op_, form_, (*stack)[first].toTensor(), indices, arguments);
   });

@@ -3,6 +3,8 @@
 
 #include <ATen/core/boxing/OperatorKernel.h>
 
+#include <span>
+
 #include "operators.h"
 
 namespace cenote::torch_ops {
@@ -28,6 +30,10 @@ class AutogradKernel : public c10::OperatorKernel {
   const OpInfo& op_;
   Form form_;
 };
+
+/// The samples of a forward whose inputs end with them and with a seed: the given ones, without those of
+/// images that x has not, or as torch draws them. Undefined where a seed takes their place.
+at::Tensor samples_for(const OpInfo& op, std::span<const c10::IValue> inputs);
 
 /// The derivative of a max backward: grad_grad_x gathered at the recorded positions, 0 where there is none.
 /// Made of torch's own differentiable ops.

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "cenote/runtime.h"
 #include "cenote/torch/ops.h"
@@ -35,7 +36,10 @@ TORCH_LIBRARY(cenote, library) {
   use_torch_threads();
   for (const OpInfo& op : ops()) {
     for (const Form form : forms_of(op)) {
-      library.def(schema_of(op, form).c_str());
+      // Whoever looks at a graph must not take two calls that draw numbers for one.
+      const bool draws = (op.parameters & kTakesSamples) != 0 && form != Form::kBackward;
+      const std::vector<at::Tag> tags(draws ? 1 : 0, at::Tag::nondeterministic_seeded);
+      library.def(schema_of(op, form).c_str(), tags);
       add_kernel<DeviceKernel>(library, op, form, c10::DispatchKey::CPU);
       add_kernel<DeviceKernel>(library, op, form, c10::DispatchKey::Meta);
       add_kernel<AutogradKernel>(library, op, form, c10::DispatchKey::Autograd);

@@ -2,9 +2,12 @@
 // or ours, has some of the fields that are looked for here.
 #include "cenote/torch/nn.h"
 
+#include <ATen/ops/rand.h>
+
 #include <string>
 
 #include "cenote/torch/ops.h"
+#include "convert.h"
 
 namespace cenote::nn {
 
@@ -102,6 +105,54 @@ void MaxUnpoolImpl<Rank>::pretty_print(std::ostream& stream) const {
   print_module<Rank>(stream, "MaxUnpool", options);
 }
 
+namespace {
+
+/// What a fractional module asks of its op; `samples` holds the numbers that it refers to.
+template <std::size_t Rank>
+OpArguments fractional_arguments(const torch::nn::FractionalMaxPoolOptions<Rank>& options,
+                                 const at::Tensor& x, at::Tensor& samples) {
+  OpArguments arguments;
+  arguments.kernel = to_dims(options.kernel_size());
+  if (options.output_size()) arguments.output_size = to_dims(*options.output_size());
+  if (options.output_ratio()) {
+    const auto& ratio = **options.output_ratio();
+    arguments.output_ratio.assign(ratio.begin(), ratio.end());
+  }
+  samples = options._random_samples();
+  constexpr auto kRank = static_cast<std::int64_t>(Rank);
+  if (!samples.defined() && x.dim() >= kRank + 1 && x.is_floating_point()) {  // else refused by the op
+    const std::int64_t images = x.dim() == kRank + 1 ? 1 : x.size(0);
+    samples = at::rand({images, x.size(-kRank - 1), kRank}, x.options());
+  }
+  if (samples.defined())
+    arguments.samples = torch_ops::const_view(samples, op_row<Rank>("fractional_max_pool"), "samples");
+  return arguments;
+}
+
+}  // namespace
+
+template <std::size_t Rank>
+at::Tensor FractionalMaxPoolImpl<Rank>::forward(const at::Tensor& x) {
+  at::Tensor samples;
+  const OpArguments arguments = fractional_arguments<Rank>(options, x, samples);
+  return torch_ops::pool(op_row<Rank>("fractional_max_pool"), x, arguments);
+}
+
+template <std::size_t Rank>
+std::tuple<at::Tensor, at::Tensor> FractionalMaxPoolImpl<Rank>::forward_with_indices(const at::Tensor& x) {
+  at::Tensor samples;
+  const OpArguments arguments = fractional_arguments<Rank>(options, x, samples);
+  return torch_ops::pool_with_indices(op_row<Rank>("fractional_max_pool"), x, arguments);
+}
+
+template <std::size_t Rank>
+void FractionalMaxPoolImpl<Rank>::pretty_print(std::ostream& stream) const {
+  stream << "cenote::nn::FractionalMaxPool" << Rank << "d(kernel_size=" << options.kernel_size();
+  if (options.output_size()) stream << ", output_size=" << *options.output_size();
+  if (options.output_ratio()) stream << ", output_ratio=" << *options.output_ratio();
+  stream << ")";
+}
+
 #define CENOTE_INSTANTIATE(NAME)          \
   template class PoolImpl<1, NAME##Kind>; \
   template class PoolImpl<2, NAME##Kind>; \
@@ -131,5 +182,8 @@ CENOTE_INSTANTIATE(GlobalCatAvgMaxPool);
 template class MaxUnpoolImpl<1>;
 template class MaxUnpoolImpl<2>;
 template class MaxUnpoolImpl<3>;
+
+template class FractionalMaxPoolImpl<2>;
+template class FractionalMaxPoolImpl<3>;
 
 }  // namespace cenote::nn

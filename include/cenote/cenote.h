@@ -4,6 +4,7 @@
 #include "cenote/adaptive.h"
 #include "cenote/error.h"
 #include "cenote/global.h"
+#include "cenote/random.h"
 #include "cenote/registry.h"
 #include "cenote/runtime.h"
 #include "cenote/tensor.h"

@@ -33,6 +33,9 @@ struct OpArguments {
   std::optional<double> sharpness = {};
   std::vector<double> p = {};  // empty: the default of the op
   double eps = 1e-6;
+  std::vector<double> output_ratio = {};
+  std::optional<ConstTensorView> samples = {};
+  std::uint64_t seed = 0;
 };
 
 /// Bits of OpInfo::parameters.
@@ -46,6 +49,7 @@ enum OpParameter : std::uint32_t {
   kTakesGem = 64,        // p: one, or one per channel; eps
   kTakesIndexOrder = 128,
   kTakesQuantization = 256,
+  kTakesSamples = 512,  // kernel; output_size or output_ratio; samples or seed. Floating types alone
 };
 
 struct OpInfo {
@@ -72,6 +76,8 @@ struct OpInfo {
 
   /// The backward needs indices.
   bool uses_indices() const { return records_indices || reads_indices; }
+  /// x may be of integers.
+  bool pools_integers() const { return !gradient_reads_x && (parameters & kTakesSamples) == 0; }
 };
 
 /// All ops, by family and name.

@@ -18,6 +18,7 @@ struct BasicTensor5 {
   Array5 size{1, 1, 1, 1, 1};
   Array5 stride{0, 0, 0, 0, 0};
   std::int64_t first_channel = 0;  // in the tensor that this is a part of
+  std::int64_t first_image = 0;    // likewise, along N
 };
 
 using Tensor5 = BasicTensor5<void>;

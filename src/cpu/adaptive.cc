@@ -102,7 +102,7 @@ void NarrowMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5
         T best = values.at(0)[taps.position];
         std::int64_t key = keys.at(0)[taps.position];
         if (saw_nan) {
-          MaxElement(rows, x.stride[4], w, ow, best, key);
+          MaxElement(rows, x.stride[4], w, w.taps(ow), best, key);
         } else {
           for (std::int64_t i = 1; i < taps.count; ++i) {
             const T value = values.at(0)[taps.position + i];

@@ -3,7 +3,7 @@
 // ties go to the first element in row-major order. Padding has the key kNoKey and never beats an element.
 // Where windows overlap much (doubles), keys also count the position in the buffer, so that they order
 // elements whatever the window, and runs of positions are reduced in place as in tap_sources-inl.h.
-// A NaN breaks the order of comparisons, so rows that contain one are redone element by element.
+// A NaN breaks the order of comparisons, so rows that contain one take a slower order that knows them.
 #if defined(CENOTE_CPU_PLANAR_INDICES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_PLANAR_INDICES_INL_H_
 #undef CENOTE_CPU_PLANAR_INDICES_INL_H_
@@ -12,6 +12,7 @@
 #endif
 
 #include <bit>
+#include <type_traits>
 
 #include "cpu/planar-inl.h"
 
@@ -37,6 +38,19 @@ struct Keyed {
   VecOf<DI> key;
 };
 
+/// Which of two keyed values wins: the larger, and of equal ones that with the smaller key. kNan: NaN beats
+/// the others, and of several the one with the largest key wins.
+template <bool kNan, class D, class DI>
+HWY_INLINE Keyed<D, DI> BetterOf(D d, DI di, const Keyed<D, DI>& a, const Keyed<D, DI>& b) {
+  const auto earlier = hn::RebindMask(d, hn::Lt(b.key, a.key));
+  auto better = hn::Or(hn::Gt(b.value, a.value), hn::And(hn::Eq(b.value, a.value), earlier));
+  if constexpr (kNan) {
+    const auto later = hn::RebindMask(d, hn::Lt(a.key, b.key));
+    better = hn::Or(better, hn::And(hn::IsNaN(b.value), hn::Or(hn::Not(hn::IsNaN(a.value)), later)));
+  }
+  return {hn::IfThenElse(better, b.value, a.value), hn::IfThenElse(hn::RebindMask(di, better), b.key, a.key)};
+}
+
 /// Reduces one vector of columns; `saw_nan` collects NaN lanes.
 template <bool kUnit, class D, class DI, class T>
 HWY_INLINE Keyed<D, DI> MaxColumns(D d, DI di, const InputRows<T>& rows, std::int64_t offset,
@@ -45,15 +59,15 @@ HWY_INLINE Keyed<D, DI> MaxColumns(D d, DI di, const InputRows<T>& rows, std::in
   using Key = hn::TFromD<DI>;
   Keyed<D, DI> best{LoadLanes<kUnit>(d, rows.row(0) + offset, stride, part),
                     hn::Set(di, static_cast<Key>(rows.tap(0) * row_radix))};
-  saw_nan = hn::Or(saw_nan, hn::IsNaN(best.value));
   for (std::int64_t i = 1; i < rows.count(); ++i) {
     const auto value = LoadLanes<kUnit>(d, rows.row(i) + offset, stride, part);
-    saw_nan = hn::Or(saw_nan, hn::IsNaN(value));
-    const auto better = hn::Gt(value, best.value);
+    // NaN beats all before it, and nothing is greater than one.
+    const auto better = hn::Or(hn::Gt(value, best.value), hn::IsNaN(value));
     best.value = hn::IfThenElse(better, value, best.value);
     best.key = hn::IfThenElse(hn::RebindMask(di, better),
                               hn::Set(di, static_cast<Key>(rows.tap(i) * row_radix)), best.key);
   }
+  saw_nan = hn::Or(saw_nan, hn::IsNaN(best.value));
   return best;
 }
 
@@ -107,18 +121,6 @@ HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride,
   return !hn::AllFalse(d, saw_nan);
 }
 
-/// The better of two: the larger value, of equal ones that with the smaller key.
-template <class D, class DI>
-HWY_INLINE Keyed<D, DI> Better(const Keyed<D, DI>& best, const Keyed<D, DI>& other) {
-  const D d;
-  const DI di;
-  const auto earlier =
-      hn::And(hn::Eq(other.value, best.value), hn::RebindMask(d, hn::Lt(other.key, best.key)));
-  const auto better = hn::Or(hn::Gt(other.value, best.value), earlier);
-  return {hn::IfThenElse(better, other.value, best.value),
-          hn::IfThenElse(hn::RebindMask(di, better), other.key, best.key)};
-}
-
 /// Keys of rows and positions: row tap * radix + position, apart from kNoKey.
 class PositionKeys {
  public:
@@ -158,7 +160,7 @@ class PositionKeys {
 };
 
 /// Joins kRuns runs of keyed values in place, as JoinRuns does.
-template <int kRuns, class T, class Key>
+template <bool kNan, int kRuns, class T, class Key>
 void JoinKeyedRuns(T* values, Key* keys, std::int64_t length, std::int64_t apart) {
   const RowTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
@@ -168,26 +170,30 @@ void JoinKeyedRuns(T* values, Key* keys, std::int64_t length, std::int64_t apart
     return Pair{hn::LoadU(d, values + i), hn::LoadU(di, keys + i)};
   };
   for (std::int64_t i = 0; i < length - (kRuns - 1) * apart; i += lanes) {
-    Pair joined = Better(load(i), load(i + apart));
-    if constexpr (kRuns == 4) joined = Better(joined, Better(load(i + 2 * apart), load(i + 3 * apart)));
+    Pair joined = BetterOf<kNan>(d, di, load(i), load(i + apart));
+    if constexpr (kRuns == 4) {
+      const Pair other = BetterOf<kNan>(d, di, load(i + 2 * apart), load(i + 3 * apart));
+      joined = BetterOf<kNan>(d, di, joined, other);
+    }
     hn::StoreU(joined.value, d, values + i);
     hn::StoreU(joined.key, di, keys + i);
   }
 }
 
 /// DoubleRow for keyed values.
-template <class T, class Key>
+template <bool kNan, class T, class Key>
 HWY_NOINLINE void DoubleKeyedRow(T* values, Key* keys, std::int64_t length, const Axis& w) {
   for (std::int64_t run = 1; run < longest_run(w);) {
     const bool four = 4 * run <= longest_run(w);
     const std::int64_t apart = run * w.dilation();
-    four ? JoinKeyedRuns<4>(values, keys, length, apart) : JoinKeyedRuns<2>(values, keys, length, apart);
+    four ? JoinKeyedRuns<kNan, 4>(values, keys, length, apart)
+         : JoinKeyedRuns<kNan, 2>(values, keys, length, apart);
     run *= four ? 4 : 2;
   }
 }
 
 /// Horizontal pass after DoubleKeyedRow: emit(m, values, taps).
-template <bool kGather, class T, class Key, class Emit>
+template <bool kGather, bool kNan, class T, class Key, class Emit>
 HWY_INLINE void MaxRunsWithKeys(const T* values, const Key* keys, const Axis& w, const PositionKeys& numbers,
                                 std::int64_t outs, const Emit& emit) {
   const RowTag<T> d;
@@ -206,19 +212,36 @@ HWY_INLINE void MaxRunsWithKeys(const T* values, const Key* keys, const Axis& w,
   };
   for (std::int64_t m = 0; m < outs; m += lanes) {
     Pair best = load(m * stride);
-    if (second > 0) best = Better(best, load(m * stride + second));
+    if (second > 0) best = BetterOf<kNan>(d, di, best, load(m * stride + second));
     const auto starts = hn::Add(steps, hn::Set(di, static_cast<Key>(m * stride)));
     emit(m, best.value, numbers.taps(di, best.key, starts));
   }
 }
 
-/// Horizontal pass with keys: emit(m, values, keys).
-template <bool kGather, class T, class Key, class Emit>
+/// Horizontal pass with keys: emit(m, values, keys). load(tag, source, m) reads what a source has for the
+/// outputs from m on.
+template <bool kNan, class T, class Key, class Load, class Emit>
+HWY_INLINE void MaxLoadedTaps(const TapSources<T>& values, const TapSources<Key>& keys, std::int64_t outs,
+                              const Load& load, const Emit& emit) {
+  const RowTag<T> d;
+  const hn::RebindToSigned<RowTag<T>> di;
+  using Pair = Keyed<RowTag<T>, hn::RebindToSigned<RowTag<T>>>;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t m = 0; m < outs; m += lanes) {
+    Pair best{load(d, values[0], m), load(di, keys[0], m)};
+    for (std::int64_t j = 1; j < values.count(); ++j) {
+      const auto key = hn::Add(load(di, keys[j], m), hn::Set(di, static_cast<Key>(j)));
+      best = BetterOf<kNan>(d, di, best, Pair{load(d, values[j], m), key});
+    }
+    emit(m, best.value, best.key);
+  }
+}
+
+/// For windows that lie `stride` apart in the buffer.
+template <bool kGather, bool kNan, class T, class Key, class Emit>
 HWY_INLINE void MaxTapsWithKeys(const TapSources<T>& values, const TapSources<Key>& keys, std::int64_t outs,
                                 std::int64_t stride, const Emit& emit) {
-  const RowTag<T> d;
-  const hn::RebindToSigned<decltype(d)> di;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const hn::RebindToSigned<RowTag<T>> di;
   const auto steps = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<Key>(stride)));
   const auto load = [&](auto tag, const auto* source, std::int64_t m) CENOTE_VECTOR_LAMBDA {
     if constexpr (kGather) {
@@ -227,31 +250,7 @@ HWY_INLINE void MaxTapsWithKeys(const TapSources<T>& values, const TapSources<Ke
       return hn::LoadU(tag, source + m);
     }
   };
-  for (std::int64_t m = 0; m < outs; m += lanes) {
-    Keyed<decltype(d), decltype(di)> best{load(d, values[0], m), load(di, keys[0], m)};
-    for (std::int64_t j = 1; j < values.count(); ++j) {
-      const auto key = hn::Add(load(di, keys[j], m), hn::Set(di, static_cast<Key>(j)));
-      best = Better(best, Keyed<decltype(d), decltype(di)>{load(d, values[j], m), key});
-    }
-    emit(m, best.value, best.key);
-  }
-}
-
-/// One output by its definition, for rows with NaN: the last NaN wins, else the first maximum.
-template <class T>
-void MaxElement(const InputRows<T>& rows, std::int64_t stride, const Axis& w, std::int64_t ow, T& value,
-                std::int64_t& tap) {
-  const Taps taps = w.taps(ow);
-  tap = -1;
-  value = MaxReduction::identity<T>();
-  for (std::int64_t i = 0; i < rows.count(); ++i) {
-    for (std::int64_t j = 0; j < taps.count; ++j) {
-      const T candidate = rows.row(i)[(taps.position + j * w.dilation()) * stride];
-      if (tap >= 0 && !(candidate > value) && !__builtin_isnan(candidate)) continue;
-      value = candidate;
-      tap = rows.tap(i) * w.kernel() + taps.first + j;
-    }
-  }
+  MaxLoadedTaps<kNan>(values, keys, outs, load, emit);
 }
 
 /// `channels` is 1, or the number of channels of flat rows (flat_rows-inl.h), whose record knows the axes as
@@ -288,33 +287,33 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const RecordW
     chosen.resize(static_cast<std::size_t>(per_tile + PhaseBuffer<T>::kSlack));
     Cursor at(units, begin);
     Tile tile = make_tile(w, at[4], per_tile);
-    const auto reduce = [&](const RowSink<T>& sink) HWY_ATTR {
+    const auto reduce = [&](auto nan, const RowSink<T>& sink) HWY_ATTR {
+      constexpr bool kNan = decltype(nan)::value;
       const auto emit = [&](std::int64_t m, VecOf<decltype(d)> v, VecOf<decltype(di)> key)
                             CENOTE_VECTOR_LAMBDA {
                               sink.store(d, m, v);
                               hn::StoreU(key, di, chosen.get() + m);
                             };
       if (doubled) {
-        DoubleKeyedRow(values.at(0), keys.at(0), tile.length, w);
-        if (gathers) return MaxRunsWithKeys<true>(values.at(0), keys.at(0), w, numbers, tile.outs, emit);
-        return MaxRunsWithKeys<false>(values.at(0), keys.at(0), w, numbers, tile.outs, emit);
+        T* const row = values.at(0);
+        DoubleKeyedRow<kNan>(row, keys.at(0), tile.length, w);
+        if (gathers) return MaxRunsWithKeys<true, kNan>(row, keys.at(0), w, numbers, tile.outs, emit);
+        return MaxRunsWithKeys<false, kNan>(row, keys.at(0), w, numbers, tile.outs, emit);
       }
-      if (gathers) return MaxTapsWithKeys<true>(value_sources, key_sources, tile.outs, w.stride(), emit);
-      MaxTapsWithKeys<false>(value_sources, key_sources, tile.outs, 1, emit);
+      if (gathers)
+        return MaxTapsWithKeys<true, kNan>(value_sources, key_sources, tile.outs, w.stride(), emit);
+      MaxTapsWithKeys<false, kNan>(value_sources, key_sources, tile.outs, 1, emit);
     };
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       if (units[4] > 1) tile = make_tile(w, at[4], per_tile);
       rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
       T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + tile.first_out * y.stride[4];
+      const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], tile.outs);
       const std::int64_t radix = doubled ? numbers.row_radix() : w.kernel();
       if (MaxRowsWithKeys<kUnit>(rows, x.stride[4], radix, doubled, tile, values, keys)) {
-        for (std::int64_t m = 0; m < tile.outs; ++m) {
-          std::int64_t tap = -1;
-          MaxElement(rows, x.stride[4], w, tile.first_out + m, to[m * y.stride[4]], tap);
-          chosen.get()[m] = tap < 0 ? kNoKey<Key> : static_cast<Key>(tap);
-        }
+        reduce(std::true_type(), sink);
       } else {
-        reduce(RowSink<T>(to, w.out() == 1 ? 1 : y.stride[4], tile.outs));
+        reduce(std::false_type(), sink);
       }
       if (channels == 1) {
         record.store(chosen.get(), kNoKey<Key>, tile.outs, at[0], at[1], at[2], at[3], tile.first_out);

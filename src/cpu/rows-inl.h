@@ -82,8 +82,9 @@ template <class T>
 class InputRows {
  public:
   void collect(const ConstTensor5& x, const T* plane, const Axes& axes, std::int64_t od, std::int64_t oh) {
-    const Taps d = axes[0].taps(od);
-    const Taps h = axes[1].taps(oh);
+    collect(x, plane, axes, axes[0].taps(od), axes[1].taps(oh));
+  }
+  void collect(const ConstTensor5& x, const T* plane, const Axes& axes, const Taps& d, const Taps& h) {
     count_ = d.count * h.count;
     rows_.resize(static_cast<std::size_t>(count_));
     taps_.resize(static_cast<std::size_t>(count_));

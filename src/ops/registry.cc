@@ -6,6 +6,7 @@
 
 #include "cenote/adaptive.h"
 #include "cenote/global.h"
+#include "cenote/random.h"
 #include "cenote/unpool.h"
 #include "cenote/window.h"
 #include "core/check.h"
@@ -81,6 +82,10 @@ GlobalGemPoolOptions gem_options(const OpArguments& a) {
 }
 GlobalStdPoolOptions std_options(const OpArguments&) { return {}; }
 GlobalAvgMaxPoolOptions avgmax_options(const OpArguments&) { return {}; }
+
+FractionalMaxPoolOptions fractional_options(const OpArguments& a) {
+  return {a.kernel, a.output_size, a.output_ratio, a.samples, a.seed};
+}
 
 GlobalLsePoolOptions global_lse_options(const OpArguments& a) {
   GlobalLsePoolOptions options;
@@ -197,6 +202,24 @@ ConstTensorView read_indices_of(const TensorView* indices) {
         true                                                                                                 \
   }
 
+#define CENOTE_FRACTIONAL_MAX_POOL(RANK)                                                                     \
+  OpInfo {                                                                                                   \
+    "fractional_max_pool" #RANK "d", "random", "maximum over windows a random fractional step apart", RANK,  \
+        kTakesSamples, true,                                                                                 \
+        [](const Dims& x, const OpArguments& a) {                                                            \
+          return fractional_max_pool##RANK##d_shape(x, fractional_options(a));                               \
+        },                                                                                                   \
+        [](const Dims&, const OpArguments&) { return DType::i64; },                                          \
+        [](const TensorView& y, const TensorView* indices, const ConstTensorView& x, const OpArguments& a) { \
+          fractional_max_pool##RANK##d_into(y, x, fractional_options(a), indices);                           \
+        },                                                                                                   \
+        [](const TensorView& grad_x, const ConstTensorView& grad_y, const ConstTensorView* indices,          \
+           const OpArguments& a) {                                                                           \
+          fractional_max_pool##RANK##d_backward_into(grad_x, grad_y, indices_of(indices),                    \
+                                                     fractional_options(a));                                 \
+        }                                                                                                    \
+  }
+
 /// Ops whose gradient reads x.
 #define CENOTE_SMOOTH(NAME, FAMILY, SUMMARY, PARAMETERS, OPTIONS, RANK)                                     \
   OpInfo {                                                                                                  \
@@ -264,6 +287,8 @@ constexpr std::array kOps{
     CENOTE_ALL_RANKS(CENOTE_GLOBAL_AVGMAX_POOL),
     CENOTE_ALL_RANKS(CENOTE_GLOBAL_CATAVGMAX_POOL),
     CENOTE_ALL_RANKS(CENOTE_MAX_UNPOOL),
+    CENOTE_FRACTIONAL_MAX_POOL(2),
+    CENOTE_FRACTIONAL_MAX_POOL(3),
 };
 
 }  // namespace

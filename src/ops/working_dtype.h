@@ -55,6 +55,7 @@ BasicTensor5<Void> channels_of(const BasicTensor5<Void>& tensor, const PlaneBloc
       static_cast<Byte*>(tensor.data) + (block.n * tensor.stride[0] + block.first * tensor.stride[1]) *
                                             static_cast<std::int64_t>(size_of(tensor.dtype));
   part.first_channel = block.first;
+  part.first_image = block.n;
   part.size[0] = 1;
   part.size[1] = block.channels;
   return part;
@@ -80,6 +81,7 @@ class WorkingPlanes {
     Tensor5 tensor = tensor_;
     tensor.size[1] = block.channels;
     tensor.first_channel = block.first;
+    tensor.first_image = block.n;
     return tensor;
   }
 
@@ -98,7 +100,7 @@ inline bool is_empty(const Tensor5& tensor) {
 }
 
 inline ConstTensor5 as_const(const Tensor5& tensor) {
-  return {tensor.data, tensor.dtype, tensor.size, tensor.stride, tensor.first_channel};
+  return {tensor.data, tensor.dtype, tensor.size, tensor.stride, tensor.first_channel, tensor.first_image};
 }
 
 /// Channels that are worked on together: one plane, or neighbours in memory.

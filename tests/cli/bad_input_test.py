@@ -75,6 +75,25 @@ class Usage(CliTest):
         self.refuse("max_pool2d needs --kernel", "max_pool2d")
         self.refuse("adaptive_max_pool2d needs --output-size", "adaptive_max_pool2d")
 
+    def test_fractional_pooling(self):
+        pool = ("fractional_max_pool2d", "--kernel", "1")
+        self.refuse("fractional_max_pool2d needs --kernel", "fractional_max_pool2d", "--output-size", "2")
+        self.refuse("exactly one of output_size and output_ratio must be given, got neither", *pool)
+        self.refuse("got both", *pool, "--output-size", "1", "--output-ratio", "0.5")
+        self.refuse("--output-ratio must be a number, got 'half'", *pool, "--output-ratio", "half")
+        self.refuse("output_ratio[0] must lie in (0, 1), got 1", *pool, "--output-ratio", "1")
+        self.refuse("--seed must be an integer", *pool, "--output-size", "1", "--seed=-1")
+        self.refuse("--seed 18446744073709551616 does not fit into 64 bits", *pool, "--output-size", "1", "--seed",
+                    str(2**64))
+        self.refuse("max_pool2d does not read --seed", "max_pool2d", "--kernel", "2", "--seed", "1")
+        self.refuse("excludes", *pool, "--output-size", "1", "--seed", "1", "--samples", "u.npy")
+        self.refuse("none.npy", *pool, "--output-size", "1", "--samples", "none.npy")
+        with_samples = ("pool", pool[0], "x.npy", "y.npy", *pool[1:], "--output-size", "1", "--samples", "u.npy")
+        self.write("u.npy", npy((1, 3, 2), [0] * 6))
+        self.expect_failure(2, "samples must have sizes [1, 1, 2], got [1, 3, 2]", *with_samples)
+        self.write("u.npy", npy((1, 1, 2), [0, 1]))
+        self.expect_failure(2, "samples must lie in [0, 1), got 1", *with_samples)
+
     def test_unpooling(self):
         unpool = ("pool", "max_unpool1d", "x1.npy", "y.npy", "--kernel", "2")
         self.expect_failure(2, "max_unpool1d needs --indices", *unpool)

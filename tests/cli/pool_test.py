@@ -181,6 +181,21 @@ class PoolNpy(CliTest):
                          "where.npy")
         self.assertEqual(parse_npy(self.read("y.npy")), ("<f4", (1, 5), [4, 0, 0, 0, 3]))
 
+    def test_fractional_windows_lie_where_the_samples_say(self):
+        self.write("u.npy", npy((1, 1, 2), [0.9, 0]))
+        window = ("--kernel", "1,2", "--output-size", "1,4")
+        self.assertEqual(self.pool("fractional_max_pool2d", (1, 1, 7), range(7), *window, "--samples", "u.npy",
+                                   "--indices", "where.npy"), ("<f4", (1, 1, 4), [1, 3, 4, 6]))
+        self.assertEqual(parse_npy(self.read("where.npy")), ("<i8", (1, 1, 4), [1, 3, 4, 6]))
+        drawn = {seed: self.pool("fractional_max_pool2d", (1, 1, 7), range(7), *window, "--seed", seed)[2]
+                 for seed in ("0", "1", "2", "3", str(2**64 - 1))}
+        self.assertEqual(drawn["0"], self.pool("fractional_max_pool2d", (1, 1, 7), range(7), *window)[2])
+        self.assertGreater(len(set(map(tuple, drawn.values()))), 1)
+
+    def test_fractional_output_ratio(self):
+        self.assertEqual(self.pool("fractional_max_pool2d", (1, 4, 4), RAMP4, "--kernel", "1", "--output-ratio",
+                                   "0.5,0.3")[1], (1, 2, 1))
+
     def test_output_may_be_the_input(self):
         self.write("x.npy", npy((1, 2), [1, 2]))
         self.expect_fine("pool", "max_pool1d", "x.npy", "x.npy", "--kernel", "2")

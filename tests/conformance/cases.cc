@@ -126,6 +126,23 @@ void draw_unpool_arguments(Draw& draw, const Dims& sizes, int rank, OpArguments&
   arguments.output_size = requested;
 }
 
+/// Outputs for windows of the kernel, of which the last one ends with the input.
+void draw_fractional_sizes(Draw& draw, const Dims& sizes, int rank, OpArguments& arguments) {
+  const int first = sizes.size() - rank;
+  arguments.output_ratio.clear();
+  arguments.output_size = {};
+  arguments.seed = draw.bits();
+  if (draw.one_in(3)) {
+    for (int left = draw.one_in(2) ? 1 : rank; left > 0; --left)
+      arguments.output_ratio.push_back(static_cast<double>(draw.between(10, 95)) / 100);
+    return;
+  }
+  arguments.output_size = per_axis(draw, rank, [&](int axis) {
+    const std::int64_t most = sizes[first + axis] - at_axis(arguments.kernel, axis, 1) + 1;
+    return draw.between(1, std::max<std::int64_t>(most, 1));
+  });
+}
+
 void draw_smooth_arguments(Draw& draw, const OpInfo& op, const Dims& sizes, OpArguments& arguments) {
   if (op.parameters & cenote::kTakesNormType) arguments.norm_type = draw.one_of(kNormTypes);
   if ((op.parameters & cenote::kTakesSharpness) != 0 && !draw.one_in(4))
@@ -165,6 +182,12 @@ OpArguments draw_arguments(Draw& draw, const OpInfo& op, const Dims& sizes) {
     arguments.count_include_pad = draw.one_in(2);
     if (draw.one_in(4)) arguments.divisor_override = draw.one_of(kDivisors);
   }
+  if (op.parameters & cenote::kTakesSamples) {
+    arguments.kernel = per_axis(draw, rank, [&](int axis) {
+      return draw.between(1, std::min<std::int64_t>(sizes[first + axis], 5));
+    });
+    draw_fractional_sizes(draw, sizes, rank, arguments);
+  }
   draw_smooth_arguments(draw, op, sizes, arguments);
   if (op.parameters & cenote::kTakesOutputSize) {
     arguments.output_size = per_axis(draw, rank, [&](int axis) {
@@ -190,7 +213,7 @@ std::int64_t taps_per_output(const Case& one) {
   const int first = one.sizes.size() - one.op->spatial_rank;
   for (int axis = 0; axis < one.op->spatial_rank; ++axis) {
     const std::int64_t size = one.sizes[first + axis];
-    const bool windowed = (one.op->parameters & cenote::kTakesWindow) != 0;
+    const bool windowed = (one.op->parameters & (cenote::kTakesWindow | cenote::kTakesSamples)) != 0;
     const std::int64_t out = at_axis(one.arguments.output_size, axis, 1);
     taps *= windowed ? at_axis(one.arguments.kernel, axis, 1) : size / std::max<std::int64_t>(out, 1) + 2;
   }
@@ -209,7 +232,7 @@ bool usable(const Case& one, const Limits& limits) {
 
 void draw_elements(Draw& draw, Case& one) {
   one.layout = draw.one_of(kLayoutKinds);
-  one.dtype = one.op->gradient_reads_x ? draw.one_of(kFloatingDTypes) : draw.one_of(kDTypes);
+  one.dtype = one.op->pools_integers() ? draw.one_of(kDTypes) : draw.one_of(kFloatingDTypes);
   one.fill = is_floating(one.dtype) ? draw.one_of(kFills) : draw.one_of(kIntegerFills);
   one.seed = draw.bits();
 }
@@ -302,6 +325,12 @@ OpArguments draw_large_arguments(Draw& draw, const OpInfo& op, const Dims& sizes
     });
     arguments.padding_end = {};
   }
+  if (op.parameters & cenote::kTakesSamples) {
+    arguments.kernel = per_axis(draw, rank, [&](int axis) {
+      return draw.between(1, draw.one_in(2) ? 5 : std::max<std::int64_t>(sizes[first + axis] / 2, 1));
+    });
+    draw_fractional_sizes(draw, sizes, rank, arguments);
+  }
   if (op.parameters & cenote::kTakesOutputSize) {
     arguments.output_size =
         per_axis(draw, rank, [&](int) { return draw.between(1, draw.one_in(2) ? 8 : 700); });
@@ -338,6 +367,7 @@ std::vector<Case> fixed_cases() {
       one.arguments.padding = (op.parameters & cenote::kTakesWindow) != 0 ? 1 : 0;
       one.arguments.dilation = (op.parameters & cenote::kTakesWindow) != 0 ? 2 : 1;
       one.arguments.output_size = (op.parameters & cenote::kTakesOutputSize) != 0 ? Dims(2) : Dims();
+      if (op.parameters & cenote::kTakesSamples) one.arguments.kernel = one.arguments.output_size = 1;
       if (op.parameters & cenote::kTakesGem) one.arguments.p = {3};
       cases.push_back(one);
       one.sizes[0] = 0;
@@ -519,7 +549,12 @@ std::string describe(const Case& one) {
     out << " count_include_pad=" << arguments.count_include_pad;
     if (arguments.divisor_override) out << " divisor_override=" << *arguments.divisor_override;
   }
-  if (one.op->parameters & (cenote::kTakesOutputSize | cenote::kTakesUnpool))
+  if (one.op->parameters & cenote::kTakesSamples) {
+    out << " kernel=" << to_string(arguments.kernel) << " output_ratio=";
+    for (const double ratio : arguments.output_ratio) out << ratio << ',';
+    out << " samples_seed=" << arguments.seed;
+  }
+  if (one.op->parameters & (cenote::kTakesOutputSize | cenote::kTakesUnpool | cenote::kTakesSamples))
     out << " output_size=" << to_string(arguments.output_size);
   if (one.op->parameters & cenote::kTakesNormType) out << " norm_type=" << arguments.norm_type;
   if (arguments.sharpness) out << " sharpness=" << *arguments.sharpness;

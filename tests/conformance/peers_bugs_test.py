@@ -575,6 +575,69 @@ class Indices(BugTest):
                 self.refused(CENOTE.max_unpool2d, x, bad, 2, text="indices")
 
 
+class Fractional(BugTest):
+    SIZES = {2: (7, 9), 3: (5, 6, 7)}
+
+    def operators(self):
+        for rank, sizes in self.SIZES.items():
+            yield rank, sizes, op(f"fractional_max_pool{rank}d"), op(f"fractional_max_pool{rank}d_with_indices")
+
+    def plan(self, sizes, kernel, outputs, u):
+        """The windows of one plane; u in the order of the axes."""
+        axes = []
+        for n, m, of_axis in zip(sizes, oracle.per_axis(outputs, len(sizes)), u):
+            a = (n - kernel) / max(m - 1, 1)
+            begins = [int((i + of_axis) * a) - int(of_axis * a) for i in range(m - 1)] + [n - kernel]
+            axes.append([(list(range(begin, begin + kernel)), kernel) for begin in begins])
+        return oracle.join_axes(sizes, axes)
+
+    def test_fractional_pooling_refuses_bad_arguments(self):
+        """pytorch#50967, pytorch#73624: segmentation faults, and arguments that one check refuses and another takes"""
+        for rank, sizes, pool, _ in self.operators():
+            x = torch.zeros(2, 3, *sizes)
+            u = torch.zeros(2, 3, rank)
+            bad = [((0,), {"output_size": 2}), ((-1,), {"output_size": 2}), ((2,), {"output_size": 0}),
+                   ((2,), {"output_size": -3}), ((2,), {"output_size": min(sizes)}), ((2,), {}),
+                   ((2,), {"output_size": 2, "output_ratio": 0.5}), ((2,), {"output_ratio": 0.0}),
+                   ((2,), {"output_ratio": 1.0}), ((2,), {"output_ratio": -0.5}), ((2,), {"output_ratio": math.nan}),
+                   ((2,), {"output_ratio": 0.01}), (([2] * (rank + 1),), {"output_size": 2})]
+            bad += [((large,), {"output_size": 2}) for large in LARGE] + [((1,), {"output_size": n}) for n in LARGE]
+            bad += [((2,), {"output_size": 2, "_random_samples": samples}) for samples in (
+                u[:1], u[:, :2], u[..., :1], u[0], u.double(), u + 1, u - 1, u * math.nan, u[:, :, None])]
+            for arguments, keywords in bad:
+                with self.subTest(rank=rank, arguments=arguments, **keywords):
+                    self.refused(pool, x, *arguments, **keywords)
+            for empty in (x[:, :0], x[..., :0], x[0, 0], x[None]):
+                with self.subTest(rank=rank, sizes=tuple(empty.shape)):
+                    self.refused(pool, empty, 1, output_size=1)
+            self.assertEqual(pool(x[:0], 2, output_size=2).shape, (0, 3, *[2] * rank))
+
+    def test_fractional_windows_of_nan_and_infinities_keep_their_value_and_an_index(self):
+        """pytorch#39044: -inf gave no index, and NaN was lost"""
+        for rank, sizes, _, pool in self.operators():
+            u = (0.25, 0.5, 0.75)[:rank]
+            plan = self.plan(sizes, 2, 3, u)
+            samples = torch.tensor(u[::-1] if rank == 2 else u, dtype=torch.float64).reshape(1, 1, rank)
+            one_nan = integers(1, 1, *sizes)
+            one_nan.view(-1)[17] = math.nan
+            for x in (torch.full((1, 1, *sizes), -math.inf), torch.full((1, 1, *sizes), math.nan), one_nan):
+                with self.subTest(rank=rank):
+                    x = x.double()
+                    y, indices = pool(x, 2, output_size=3, _random_samples=samples)
+                    self.equal_pair((y, indices), oracle.extreme(array(x), plan))
+
+    def test_derivatives_of_fractional_pooling_in_3d_are_right(self):
+        """pytorch#69322: their first and second derivatives were marked as wrong"""
+        for rank, sizes, pool, _ in self.operators():
+            x = torch.randperm(2 * math.prod(sizes)).double().reshape(1, 2, *sizes).requires_grad_()
+            samples = torch.rand(1, 2, rank, dtype=torch.float64)
+            with self.subTest(rank=rank):
+                def function(x):
+                    return pool(x, 2, output_size=3, _random_samples=samples)
+                self.assertTrue(torch.autograd.gradcheck(function, x, eps=0.25, check_forward_ad=True))
+                self.assertTrue(torch.autograd.gradgradcheck(function, x, eps=0.25))
+
+
 class Compiled(BugTest):
     """torch.compile up to the code generator, which sees cenote's operators as they are."""
 
@@ -611,7 +674,7 @@ class Document(unittest.TestCase):
     def test_document_lists_every_test(self):
         """docs/peers_bugs.md names the tests of this file and of large tensors, all of them and no others."""
         loader = unittest.defaultTestLoader
-        classes = (Arguments, WindowSizes, Values, Dtypes, Layouts, Adaptive, Indices, Compiled)
+        classes = (Arguments, WindowSizes, Values, Dtypes, Layouts, Adaptive, Indices, Fractional, Compiled)
         written = {name for case in classes for name in loader.getTestCaseNames(case)}
         written |= {f"LargeTensors.{name}"
                     for name in re.findall(r"TEST\(LargeTensors, (\w+)\)", LARGE_TENSORS.read_text())}

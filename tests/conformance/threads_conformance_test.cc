@@ -52,6 +52,10 @@ Case large_case(const cenote::OpInfo& op, LayoutKind layout, cenote::DType dtype
     one.arguments.p.clear();
     for (int channel = 0; channel < 19; ++channel) one.arguments.p.push_back(1 + channel / 4.0);
   }
+  if (op.parameters & cenote::kTakesSamples) {
+    one.arguments.kernel = 2;
+    one.arguments.output_size = 11;
+  }
   if (op.parameters & cenote::kTakesUnpool) {
     one.arguments.kernel = 3;
     one.arguments.stride = 2;

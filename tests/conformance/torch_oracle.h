@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "conformance/cases.h"
+#include "conformance/torch_fractional.h"
 #include "conformance/torch_select.h"
 #include "conformance/torch_smooth.h"
 
@@ -97,6 +98,7 @@ class TorchOracle {
   std::string why_not_direct() const {
     if (op_.gradient_reads_x) return why_not_direct_smooth();
     if (selects()) return "torch has no such op";
+    if (takes_samples()) return TorchFractional(case_, scalar_type_of(case_.dtype)).why_not_direct();
     if ((op_.parameters & cenote::kTakesWindow) == 0) return "";
     const bool avg = !op_.records_indices;
     for (const AxisOptions& axis : axes_) {
@@ -115,6 +117,7 @@ class TorchOracle {
         return std::make_tuple(direct_lp(x.abs()), at::Tensor());
       });
     }
+    if (takes_samples()) return direct_fractional();
     if (op_.reads_indices) {
       const OneTorchThread in_order;
       return differentiate(
@@ -151,7 +154,7 @@ class TorchOracle {
     return {sums.div(divisors.clamp_min(1), "trunc"), {}, {}};
   }
 
-  /// Windows, and the ops whose gradient reads x. In double but for max.
+  /// Windows, fractional ones too, and the ops whose gradient reads x. In double but for max.
   TorchResult expressed() const {
     if (op_.gradient_reads_x) {
       const TorchSmooth smooth(case_);
@@ -161,6 +164,10 @@ class TorchOracle {
     }
     if (selects()) {
       const auto [y, indices] = TorchSelect(case_).pool(x_);
+      return {y, indices, routed(indices)};
+    }
+    if (takes_samples()) {
+      const auto [y, indices] = TorchFractional(case_, scalar_type_of(case_.dtype)).pool(x_);
       return {y, indices, routed(indices)};
     }
     if (op_.records_indices) return signed_result(expressed_max());
@@ -244,6 +251,24 @@ class TorchOracle {
     const auto [y, indices] = forward(leaf);
     y.backward(grad_y_.to(y.scalar_type()));
     return {y.detach(), indices, leaf.grad()};
+  }
+
+  bool takes_samples() const { return (op_.parameters & cenote::kTakesSamples) != 0; }
+
+  /// In the dtype of the case, in which torch places the windows; its 16-bit gradients also add up in it, so
+  /// that those are routed here.
+  TorchResult direct_fractional() const {
+    const at::Tensor x = x_.to(scalar_type_of(case_.dtype));
+    const TorchFractional fractional(case_, x.scalar_type());
+    const auto kernel = all(&AxisOptions::kernel);
+    const auto out = all(&AxisOptions::out);
+    const auto pool = [&](const at::Tensor& input) {
+      return rank_ == 2 ? at::fractional_max_pool2d(input, kernel, out, fractional.samples())
+                        : at::fractional_max_pool3d(input, kernel, out, fractional.samples());
+    };
+    if (x.scalar_type() == x_.scalar_type()) return differentiate(x, pool);
+    const auto [y, indices] = pool(x);
+    return {y, indices, routed(indices)};
   }
 
   at::Tensor direct_unpool(const at::Tensor& x) const {

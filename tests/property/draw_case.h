@@ -47,6 +47,17 @@ inline void draw_window(Case& one) {
   arguments.ceil_mode = *rc::gen::arbitrary<bool>();
 }
 
+inline void draw_fractional(Case& one) {
+  const int rank = one.op->spatial_rank;
+  cenote::OpArguments& arguments = one.arguments;
+  const auto size = [&](int axis) { return one.sizes[2 + axis]; };
+  arguments.kernel =
+      draw_axes(rank, [&](int axis) { return draw(1, std::min<std::int64_t>(size(axis), 5)); });
+  arguments.output_size =
+      draw_axes(rank, [&](int axis) { return draw(1, size(axis) - arguments.kernel[axis] + 1); });
+  arguments.seed = *rc::gen::arbitrary<std::uint64_t>();
+}
+
 inline void draw_smooth(Case& one) {
   cenote::OpArguments& arguments = one.arguments;
   if (one.op->parameters & cenote::kTakesNormType)
@@ -70,6 +81,7 @@ inline Case draw_case_of(const std::vector<const cenote::OpInfo*>& rows) {
   one.seed = *rc::gen::arbitrary<std::uint64_t>();
   one.sizes = draw_sizes(one.op->spatial_rank);
   if (one.op->parameters & cenote::kTakesWindow) draw_window(one);
+  if (one.op->parameters & cenote::kTakesSamples) draw_fractional(one);
   draw_smooth(one);
   if (one.op->parameters & cenote::kTakesDivisor) {
     one.arguments.count_include_pad = *rc::gen::arbitrary<bool>();

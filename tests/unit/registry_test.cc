@@ -10,6 +10,7 @@
 
 #include "cenote/adaptive.h"
 #include "cenote/global.h"
+#include "cenote/random.h"
 #include "cenote/unpool.h"
 #include "cenote/window.h"
 #include "support/errors.h"
@@ -81,6 +82,7 @@ std::map<std::string, Pool> public_functions() {
   const GlobalGemPoolOptions gem{.p = {2, 3, 4}, .eps = 5};
   const GlobalStdPoolOptions deviation;
   const GlobalAvgMaxPoolOptions avgmax;
+  const FractionalMaxPoolOptions fractional{.kernel = 2, .output_size = 3, .seed = 9};
   return {
       {"max_pool1d", bind(max_pool1d, max)},
       {"max_pool2d", bind(max_pool2d, max)},
@@ -145,6 +147,8 @@ std::map<std::string, Pool> public_functions() {
       {"max_unpool1d", bind(max_unpool1d, unpool)},
       {"max_unpool2d", bind(max_unpool2d, unpool)},
       {"max_unpool3d", bind(max_unpool3d, unpool)},
+      {"fractional_max_pool2d", bind(fractional_max_pool2d, fractional)},
+      {"fractional_max_pool3d", bind(fractional_max_pool3d, fractional)},
   };
 }
 
@@ -156,6 +160,12 @@ OpArguments arguments_of(const OpInfo& op) {
   arguments.eps = 5;
   if (op.parameters & kTakesOutputSize) {
     arguments.output_size = 3;
+    return arguments;
+  }
+  if (op.parameters & kTakesSamples) {
+    arguments.kernel = 2;
+    arguments.output_size = 3;
+    arguments.seed = 9;
     return arguments;
   }
   arguments.kernel = 3;
@@ -195,6 +205,14 @@ TEST(Registry, RowsAreCompleteAndConsistent) {
       EXPECT_EQ(op.parameters, kTakesUnpool);
       EXPECT_TRUE(op.uses_indices() && !op.records_indices && op.tap_dtype == nullptr);
       EXPECT_TRUE(op.shape != nullptr && op.forward != nullptr && op.backward != nullptr);
+      continue;
+    }
+    if (op.family == "random") {
+      EXPECT_EQ(name, "fractional_max_pool" + std::to_string(op.spatial_rank) + "d");
+      EXPECT_EQ(op.parameters, kTakesSamples);
+      EXPECT_TRUE(op.records_indices && !op.reads_indices && !op.gradient_reads_x && !op.pools_integers());
+      EXPECT_TRUE(op.shape != nullptr && op.tap_dtype != nullptr && op.forward != nullptr &&
+                  op.backward != nullptr);
       continue;
     }
     const std::string prefix = op.family == "window" ? "" : std::string(op.family) + "_";

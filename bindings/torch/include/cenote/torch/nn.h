@@ -3,6 +3,7 @@
 //
 //   MaxPool, MinPool, MedianPool, ModePool, SumPool    torch::nn::MaxPool2dOptions
 //   AvgPool, LPPool, MaxUnpool                         torch::nn::AvgPool2dOptions and so on
+//   FractionalMaxPool, in 2-D and 3-D                  torch::nn::FractionalMaxPool2dOptions
 //   LsePool, SoftPool                                  LsePool2dOptions, SoftPool2dOptions
 //   AdaptiveMaxPool, AdaptiveAvgPool                   torch::nn::AdaptiveMaxPool2dOptions and so on
 //   AdaptiveLpPool                                     AdaptiveLpPool2dOptions
@@ -203,5 +204,26 @@ using MaxUnpool3dImpl = MaxUnpoolImpl<3>;
 TORCH_MODULE(MaxUnpool1d);
 TORCH_MODULE(MaxUnpool2d);
 TORCH_MODULE(MaxUnpool3d);
+
+/// Without samples in the options torch's generator draws some in every pass.
+template <std::size_t Rank>
+class CENOTE_EXPORT FractionalMaxPoolImpl : public torch::nn::Cloneable<FractionalMaxPoolImpl<Rank>> {
+ public:
+  using Options = torch::nn::FractionalMaxPoolOptions<Rank>;
+
+  explicit FractionalMaxPoolImpl(const Options& fractional_options) : options(fractional_options) {}
+
+  at::Tensor forward(const at::Tensor& x);
+  std::tuple<at::Tensor, at::Tensor> forward_with_indices(const at::Tensor& x);
+  void reset() override {}
+  void pretty_print(std::ostream& stream) const override;
+
+  Options options;
+};
+
+using FractionalMaxPool2dImpl = FractionalMaxPoolImpl<2>;
+using FractionalMaxPool3dImpl = FractionalMaxPoolImpl<3>;
+TORCH_MODULE(FractionalMaxPool2d);
+TORCH_MODULE(FractionalMaxPool3d);
 
 }  // namespace cenote::nn

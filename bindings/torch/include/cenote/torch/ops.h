@@ -2,7 +2,8 @@
 // recorded, and meta tensors give shapes without data. Python reaches the same
 // ops as torch.ops.cenote.NAME after torch.ops.load_library.
 //
-// Names, options, dtypes and semantics are those of cenote/window.h, adaptive.h, global.h and unpool.h.
+// Names, options, dtypes and semantics are those of cenote/window.h, adaptive.h, global.h, unpool.h and
+// random.h.
 // Tensors are on the CPU, with or without a batch dimension, of any strides; the result has the layout of x.
 // Errors arrive as c10::ValueError with the text of cenote::Error. Gradients of any order, forward mode and
 // the transforms of torch.func are provided.
@@ -18,6 +19,7 @@
 #include "cenote/adaptive.h"
 #include "cenote/export.h"
 #include "cenote/global.h"
+#include "cenote/random.h"
 #include "cenote/registry.h"
 #include "cenote/unpool.h"
 #include "cenote/window.h"
@@ -167,6 +169,18 @@ CENOTE_EXPORT at::Tensor max_unpool2d(const at::Tensor& x, const at::Tensor& ind
                                       const MaxUnpoolOptions& options);
 CENOTE_EXPORT at::Tensor max_unpool3d(const at::Tensor& x, const at::Tensor& indices,
                                       const MaxUnpoolOptions& options);
+
+// ---- random -------------------------------------------------------------------------------------
+// Without samples the seed draws them, as in C++ without torch. The operators in Python draw them with
+// torch's generator unless they are given a seed.
+
+CENOTE_EXPORT at::Tensor fractional_max_pool2d(const at::Tensor& x, const FractionalMaxPoolOptions& options);
+CENOTE_EXPORT at::Tensor fractional_max_pool3d(const at::Tensor& x, const FractionalMaxPoolOptions& options);
+
+CENOTE_EXPORT ValuesAndIndices fractional_max_pool2d_with_indices(const at::Tensor& x,
+                                                                  const FractionalMaxPoolOptions& options);
+CENOTE_EXPORT ValuesAndIndices fractional_max_pool3d_with_indices(const at::Tensor& x,
+                                                                  const FractionalMaxPoolOptions& options);
 
 // ---- any op of the registry ---------------------------------------------------------------------
 // `op` is a row of cenote::ops(). The forms with a record want a row with records_indices, unpool one with
