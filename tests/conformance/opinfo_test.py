@@ -32,7 +32,7 @@ SEED = 20
 COUNTED = torch.__version__.startswith("2.13.")
 
 # Why samples are not compared.
-NO_FRACTIONAL = "cenote has no fractional max pooling"
+OUTSIDE = "random samples outside of [0, 1), which cenote refuses"
 NO_INT16 = "int16 is not a dtype of cenote, which must say so"
 
 # How many samples torch has, over all dtypes; what becomes of them; and the same for the cases of lp_pool.
@@ -59,8 +59,8 @@ SAMPLES = {
     "nn.functional.max_unpool3d": 384,
     "nn.functional.max_unpool3d.grad": 51,
 }
-COMPARED = {"values": 28078, "indices": 9896, "gradients": 19990, "second gradients": 19990, "tangents": 19990}
-SKIPPED = {NO_FRACTIONAL: 340, NO_INT16: 2016}
+COMPARED = {"values": 28414, "indices": 10064, "gradients": 20326, "second gradients": 20326, "tangents": 20326}
+SKIPPED = {OUTSIDE: 4, NO_INT16: 2016}
 LP_COMPARED = {"values": 324, "gradients": 324, "tangents": 324, "second gradients": 324}
 LP_SKIPPED = {}
 
@@ -133,6 +133,15 @@ def max_unpool(rank):
     return unpool
 
 
+def fractional(rank):
+    values = getattr(CENOTE, f"fractional_max_pool{rank}d")
+    both = getattr(CENOTE, f"fractional_max_pool{rank}d_with_indices")
+
+    def pool(x, kernel_size, *arguments, return_indices=False, **keywords):
+        return (both if return_indices else values)(x, kernel_size, *arguments, **keywords)
+    return pool
+
+
 TWINS = {"max_pool2d_with_indices_backward": max_pool2d_backward}
 for dims in (1, 2, 3):
     TWINS[f"nn.functional.max_pool{dims}d"] = max_pool(dims)
@@ -140,6 +149,8 @@ for dims in (1, 2, 3):
     TWINS[f"nn.functional.adaptive_max_pool{dims}d"] = adaptive("max", dims)
     TWINS[f"nn.functional.adaptive_avg_pool{dims}d"] = adaptive("avg", dims)
     TWINS[f"nn.functional.max_unpool{dims}d"] = max_unpool(dims)
+    if dims > 1:
+        TWINS[f"nn.functional.fractional_max_pool{dims}d"] = fractional(dims)
 
 ENTRIES = {f"{op.name}{op.variant_test_name and '.' + op.variant_test_name}": op for op in op_db if "pool" in op.name}
 
@@ -233,6 +244,22 @@ class Comparison:
             dual = forward_ad.make_dual(self.sample.input, directions)
             primal, tangent = forward_ad.unpack_dual(first(pool(dual)))
             return torch.zeros_like(primal) if tangent is None else tangent  # None: nothing depends on x
+
+
+class SeededComparison(Comparison):
+    """Both draw the same numbers from torch's generator."""
+
+    def __init__(self, test, op, twin, sample):
+        super().__init__(test, op, twin, sample)
+        unseeded = self.mine
+        self.mine = lambda x: self.seeded(unseeded, x)
+
+    def theirs(self, x):
+        return self.seeded(super().theirs, x)
+
+    def seeded(self, pool, x):
+        torch.manual_seed(SEED)
+        return pool(x)
 
 
 class SumComparison(Comparison):
@@ -334,11 +361,16 @@ class OpInfoTest(unittest.TestCase):
         self.compared, self.skipped = Counter(), Counter()
 
     def run_sample(self, name, dtype, sample):
-        if "fractional" in name:
-            self.skipped[NO_FRACTIONAL] += 1
+        kind, op = SumComparison if "avg" in name else Comparison, ENTRIES[name].op
+        if "fractional" in name:  # whose own op seeds the generator in every call
+            kind, op = SeededComparison, getattr(functional, name.removeprefix("nn.functional."))
+        one = kind(self, op, TWINS[ENTRIES[name].name], sample)
+        samples = sample.kwargs.get("_random_samples")
+        if samples is not None and not ((samples >= 0) & (samples < 1)).all():
+            with self.assertRaisesRegex(ValueError, "samples must lie in"):
+                one.mine(sample.input)
+            self.skipped[OUTSIDE] += 1
             return
-        kind = SumComparison if "avg" in name else Comparison
-        one = kind(self, ENTRIES[name].op, TWINS[ENTRIES[name].name], sample)
         if dtype == torch.int16:
             with self.assertRaisesRegex(ValueError, "must be f32, f64, f16, bf16, i8, u8, i32 or i64, got Short"):
                 one.mine(sample.input)
