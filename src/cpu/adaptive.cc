@@ -1,20 +1,19 @@
-// Adaptive pooling on the CPU. Channels-last shares the pixel loops of window pooling. Along rows, wide
-// windows are reduced one by one; narrow ones from a row buffer in which the rows are already reduced.
+// Adaptive pooling on the CPU. Outputs that divide the inputs are windows side by side, and channels-last
+// shares the pixel loops of window pooling; windows of uneven width along rows have loops of their own.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/adaptive.cc"
 #include "cpu/highway_targets.h"
 #include "hwy/foreach_target.h"
 // Highway wants its own header after foreach_target.h, and ours after that.
 #include <optional>
-#include <vector>
 
 #include "backend.h"
 #include "core/parallel.h"
 #include "cpu/channels_last_backward-inl.h"
 #include "cpu/layout.h"
-#include "cpu/scatter-inl.h"
 #include "cpu/segments-inl.h"
 #include "cpu/tap_scatter-inl.h"
+#include "cpu/uneven-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -29,95 +28,12 @@ Axes adaptive_axes(const Array5& in, const Array5& out) {
   return axes;
 }
 
-/// Windows that a few vectors hold are read from the row buffer, where the rows are one already.
+/// Whether the rows of a window are reduced to one in a row buffer: it pays unless that only copies a row
+/// whose windows are then reduced one by one.
 template <class T>
-bool narrow_windows(const Axis& w) {
-  return w.kernel() < 2 * lanes_of<T>() && w.in() <= kTilePositions;
-}
-
-template <class Reduction, class T>
-HWY_INLINE T ReduceNarrow(const T* from, std::int64_t count) {
-  if (count >= 2 * lanes_of<T>()) {
-    return static_cast<T>(ReduceContiguous<Reduction>(from, count));
-  }
-  T reduced = from[0];
-  for (std::int64_t i = 1; i < count; ++i) reduced = Reduction::combine_scalar(reduced, from[i]);
-  return reduced;
-}
-
-/// Rows of narrow windows: finish(at, ow, reduced) stores an output.
-template <class Reduction, bool kUnit, class T, class Finish>
-void ForEachNarrowWindow(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Finish& finish) {
-  const Axis& w = axes[2];
-  const Cursor::Index units = planar_units(y, 1);
-  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * axes[1].kernel();
-  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    InputRows<T> rows;
-    PhaseBuffer<T> buffer;
-    buffer.reserve(w.in(), false, 0, 0);
-    const Tile tile{0, w.out(), w.in(), 0, 0, w.in()};
-    Cursor at(units, begin);
-    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
-      ReduceRows<Reduction, kUnit>(rows, x.stride[4], tile, buffer);
-      for (std::int64_t ow = 0; ow < w.out(); ++ow) {
-        const Taps taps = w.taps(ow);
-        finish(at, ow, ReduceNarrow<Reduction>(buffer.at(taps.position), taps.count));
-      }
-    }
-  });
-}
-
-template <bool kUnit, class T>
-void NarrowMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
-  ForEachNarrowWindow<MaxReduction, kUnit, T>(
-      x, y, axes, [&](const Cursor& at, std::int64_t ow, T reduced) HWY_ATTR {
-        row_of<T>(y, at[0], at[1], at[2], at[3])[ow * y.stride[4]] = reduced;
-      });
-}
-
-/// Max with indices: the row buffer holds keys too; a NaN in it sends the row to the definition.
-template <bool kUnit, class T>
-void NarrowMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5& indices, const Axes& axes) {
-  using Key = hwy::MakeSigned<T>;
-  const Axis& w = axes[2];
-  const Cursor::Index units = planar_units(y, 1);
-  const RecordWriter record(indices, x.size, axes);
-  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * axes[1].kernel();
-  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    InputRows<T> rows;
-    PhaseBuffer<T> values;
-    PhaseBuffer<Key> keys;
-    values.reserve(w.in(), false, 0, 0);
-    keys.reserve(w.in(), false, 0, 0);
-    std::vector<Key> chosen(static_cast<std::size_t>(w.out()));
-    const Tile tile{0, w.out(), w.in(), 0, 0, w.in()};
-    Cursor at(units, begin);
-    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
-      const bool saw_nan = MaxRowsWithKeys<kUnit>(rows, x.stride[4], w.kernel(), tile, values, keys);
-      T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]);
-      for (std::int64_t ow = 0; ow < w.out(); ++ow) {
-        const Taps taps = w.taps(ow);
-        T best = values.at(0)[taps.position];
-        std::int64_t key = keys.at(0)[taps.position];
-        if (saw_nan) {
-          MaxElement(rows, x.stride[4], w, w.taps(ow), best, key);
-        } else {
-          for (std::int64_t i = 1; i < taps.count; ++i) {
-            const T value = values.at(0)[taps.position + i];
-            const std::int64_t candidate = keys.at(0)[taps.position + i] + i;
-            const bool better = value > best || (value == best && candidate < key);
-            best = better ? value : best;
-            key = better ? candidate : key;
-          }
-        }
-        to[ow * y.stride[4]] = best;
-        chosen[static_cast<std::size_t>(ow)] = static_cast<Key>(key);
-      }
-      record.store(chosen.data(), kNoKey<Key>, w.out(), at[0], at[1], at[2], at[3], 0);
-    }
-  });
+bool fits_row_buffer(const Axes& axes, const UnevenWindows<T>& windows) {
+  const bool several_rows = axes[0].kernel() * axes[1].kernel() > 1;
+  return axes[2].kernel() <= kTilePositions / 2 && (windows.narrow() || several_rows);
 }
 
 /// Elements in the window of an output, as a factor of D and H and one of W.
@@ -133,16 +49,6 @@ struct WindowCounts {
   const Axes& axes;
 };
 
-template <bool kUnit, class T>
-void NarrowAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
-  const WindowCounts count{axes};
-  ForEachNarrowWindow<SumReduction, kUnit, T>(
-      x, y, axes, [&](const Cursor& at, std::int64_t ow, T reduced) HWY_ATTR {
-        const T divisor = static_cast<T>(count(at[2], at[3], ow));
-        row_of<T>(y, at[0], at[1], at[2], at[3])[ow * y.stride[4]] = reduced / divisor;
-      });
-}
-
 template <class T>
 void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
   const Axes axes = adaptive_axes(x.size, y.size);
@@ -150,20 +56,24 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
     if (indices != nullptr) return ChannelsLastMaxWithIndices<T>(x, y, *indices, axes);
     return ChannelsLastMax<T>(x, y, axes);
   }
-  if (!narrow_windows<T>(axes[2]) || !fits_keys(axes, indices)) return SegmentMax<T>(x, y, indices, axes);
-  if (indices != nullptr) {
-    return unit_columns(x) ? NarrowMaxWithIndices<true, T>(x, y, *indices, axes)
-                           : NarrowMaxWithIndices<false, T>(x, y, *indices, axes);
+  const UnevenWindows<T> windows(axes[2]);
+  if (!fits_row_buffer(axes, windows) || !fits_keys(axes, indices)) {
+    return SegmentMax<T>(x, y, indices, axes);
   }
-  return unit_columns(x) ? NarrowMax<true, T>(x, y, axes) : NarrowMax<false, T>(x, y, axes);
+  if (indices != nullptr) {
+    return unit_columns(x) ? UnevenMaxWithIndices<true>(x, y, *indices, axes, windows)
+                           : UnevenMaxWithIndices<false>(x, y, *indices, axes, windows);
+  }
+  return unit_columns(x) ? UnevenMax<true>(x, y, axes, windows) : UnevenMax<false>(x, y, axes, windows);
 }
 
 template <class T>
 void Avg(const Tensor5& y, const ConstTensor5& x) {
   const Axes axes = adaptive_axes(x.size, y.size);
   if (channels_last(x, y)) return ChannelsLastAvg<T>(x, y, axes, WindowCounts{axes});
-  if (!narrow_windows<T>(axes[2])) return SegmentAvg<T>(x, y, axes, WindowCounts{axes});
-  return unit_columns(x) ? NarrowAvg<true, T>(x, y, axes) : NarrowAvg<false, T>(x, y, axes);
+  const UnevenWindows<T> windows(axes[2]);
+  if (!fits_row_buffer(axes, windows)) return SegmentAvg<T>(x, y, axes, WindowCounts{axes});
+  return unit_columns(x) ? UnevenAvg<true>(x, y, axes, windows) : UnevenAvg<false>(x, y, axes, windows);
 }
 
 template <class T, class Tap>
@@ -197,7 +107,7 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y) {
   if (channels_last(grad_x, grad_y)) {
     return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, WindowCounts{axes});
   }
-  return scatter_average<T>(grad_x, grad_y, axes, WindowCounts{axes});
+  UnevenAvgBackward<T>(grad_x, grad_y, axes);
 }
 
 /// Outputs that divide the inputs evenly are windows side by side.

@@ -274,6 +274,22 @@ void put_over_each_other(Draw& draw, Case& one) {
   }
 }
 
+/// Outputs that do not divide the inputs, along rows of up to several tiles: from windows of many elements to
+/// outputs that share one.
+void make_uneven(Draw& draw, Case& one) {
+  constexpr std::int64_t kLongest[] = {9'000, 200, 40};
+  const int rank = one.op->spatial_rank;
+  const int first = one.sizes.size() - rank;
+  Dims outputs;
+  for (int axis = 0; axis < rank; ++axis) {
+    const bool last = axis + 1 == rank;
+    const std::int64_t size = draw.between(1, last ? kLongest[rank - 1] : 12);
+    one.sizes[first + axis] = size;
+    outputs.push_back(std::max<std::int64_t>(1, size * 8 / draw.between(2, last ? 200 : 24)));
+  }
+  one.arguments.output_size = outputs;
+}
+
 /// change(one) may alter what was drawn.
 template <class Change>
 Case draw_changed_case(Draw& draw, const OpInfo& op, const Change& change) {
@@ -297,6 +313,10 @@ Case draw_case(Draw& draw, const OpInfo& op) {
 
 Case draw_overlapping_case(Draw& draw, const OpInfo& op) {
   return draw_changed_case(draw, op, [&](Case& one) { put_over_each_other(draw, one); });
+}
+
+Case draw_uneven_case(Draw& draw, const OpInfo& op) {
+  return draw_changed_case(draw, op, [&](Case& one) { make_uneven(draw, one); });
 }
 
 Dims draw_large_sizes(Draw& draw, int spatial_rank) {
@@ -456,6 +476,19 @@ double draw_value(Fill fill, std::mt19937_64& random) {
   return 0;
 }
 
+/// Cases of the ops that take a parameter, in turn.
+std::vector<Case> generate_cases_of(cenote::OpParameter parameter, Case (*draw_one)(Draw&, const OpInfo&),
+                                    int count, std::uint64_t seed) {
+  std::vector<Case> cases;
+  Draw draw(seed);
+  const auto all_ops = cenote::ops();
+  for (std::size_t next = 0; cases.size() < static_cast<std::size_t>(count); ++next) {
+    const OpInfo& op = all_ops[next % all_ops.size()];
+    if (op.parameters & parameter) cases.push_back(draw_one(draw, op));
+  }
+  return cases;
+}
+
 }  // namespace
 
 const char* name_of(Fill fill) {
@@ -510,14 +543,11 @@ void vary_encodings(std::vector<Case>& cases, std::uint64_t seed) {
 }
 
 std::vector<Case> generate_overlapping_cases(int count, std::uint64_t seed) {
-  std::vector<Case> cases;
-  Draw draw(seed);
-  const auto all_ops = cenote::ops();
-  for (std::size_t next = 0; cases.size() < static_cast<std::size_t>(count); ++next) {
-    const OpInfo& op = all_ops[next % all_ops.size()];
-    if (op.parameters & cenote::kTakesWindow) cases.push_back(draw_overlapping_case(draw, op));
-  }
-  return cases;
+  return generate_cases_of(cenote::kTakesWindow, draw_overlapping_case, count, seed);
+}
+
+std::vector<Case> generate_uneven_cases(int count, std::uint64_t seed) {
+  return generate_cases_of(cenote::kTakesOutputSize, draw_uneven_case, count, seed);
 }
 
 std::vector<Case> generate_large_cases(int count, std::uint64_t seed) {

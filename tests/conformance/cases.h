@@ -49,6 +49,10 @@ void vary_encodings(std::vector<Case>& cases, std::uint64_t seed);
 /// Those of window ops whose windows are large and overlap much.
 std::vector<Case> generate_overlapping_cases(int count, std::uint64_t seed);
 
+/// Those of adaptive ops with rows that outputs seldom divide, from windows of many elements to several
+/// outputs per element.
+std::vector<Case> generate_uneven_cases(int count, std::uint64_t seed);
+
 /// Fewer and larger ones: rows of thousands, windows of hundreds of taps, more than a hundred channels.
 std::vector<Case> generate_large_cases(int count, std::uint64_t seed);
 

@@ -15,6 +15,7 @@ namespace {
 constexpr int kParts = 4;                // which may run side by side
 constexpr int kCases = 22'000 / kParts;  // each part begins with the fixed ones
 constexpr int kOverlappingCases = 2'000 / kParts;
+constexpr int kUnevenCases = 2'000 / kParts;
 
 /// What differs on any target but the reference, in the layout of the case.
 std::vector<std::string> problems_of(const Case& one) {
@@ -35,6 +36,8 @@ TEST_P(Differential, EveryTargetEqualsTheReference) {
   std::vector<Case> cases = generate_cases(kCases, seed);
   const std::vector<Case> overlapping = generate_overlapping_cases(kOverlappingCases, seed);
   cases.insert(cases.end(), overlapping.begin(), overlapping.end());
+  const std::vector<Case> uneven = generate_uneven_cases(kUnevenCases, seed);
+  cases.insert(cases.end(), uneven.begin(), uneven.end());
   vary_encodings(cases, seed);
   int compared = 0;
   for (const Case& one : cases) {
@@ -43,7 +46,7 @@ TEST_P(Differential, EveryTargetEqualsTheReference) {
     const Case small = shrink(one, [](const Case& smaller) { return !problems_of(smaller).empty(); });
     FAIL() << describe(one) << "\nshrinks to\n" << describe(small) << '\n' << problems_of(small).front();
   }
-  EXPECT_EQ(compared, kCases + kOverlappingCases);
+  EXPECT_EQ(compared, kCases + kOverlappingCases + kUnevenCases);
 }
 
 /// A failure of windows longer than 3: the smallest such window is 4 long.

@@ -20,6 +20,7 @@ namespace {
 constexpr int kCases = 6650;
 constexpr int kLargeCases = 266;
 constexpr int kOverlappingCases = 266;
+constexpr int kUnevenCases = 270;
 constexpr std::uint64_t kSeed = 20240611;
 
 /// Collects failing cases and reports the smallest ones, each with its first problem.
@@ -90,6 +91,8 @@ TEST_P(ReferenceConformance, EveryTargetAgreesOnLargeCases) {
   std::vector<Case> cases = generate_large_cases(kLargeCases, kSeed);
   const std::vector<Case> overlapping = generate_overlapping_cases(kOverlappingCases, kSeed);
   cases.insert(cases.end(), overlapping.begin(), overlapping.end());
+  const std::vector<Case> uneven = generate_uneven_cases(kUnevenCases, kSeed);
+  cases.insert(cases.end(), uneven.begin(), uneven.end());
   for (const Case& one : cases) {
     if (one.op->name != GetParam()) continue;
     const Comparison comparison(one);
