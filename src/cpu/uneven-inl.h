@@ -22,19 +22,6 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// Which of two keyed values wins: the larger, and of equal ones that with the smaller key. kNan: NaN beats
-/// the others, and of several the one with the largest key wins.
-template <bool kNan, class D, class DI>
-HWY_INLINE Keyed<D, DI> BetterOf(D d, DI di, const Keyed<D, DI>& a, const Keyed<D, DI>& b) {
-  const auto earlier = hn::RebindMask(d, hn::Lt(b.key, a.key));
-  auto better = hn::Or(hn::Gt(b.value, a.value), hn::And(hn::Eq(b.value, a.value), earlier));
-  if constexpr (kNan) {
-    const auto later = hn::RebindMask(d, hn::Lt(a.key, b.key));
-    better = hn::Or(better, hn::And(hn::IsNaN(b.value), hn::Or(hn::Not(hn::IsNaN(a.value)), later)));
-  }
-  return {hn::IfThenElse(better, b.value, a.value), hn::IfThenElse(hn::RebindMask(di, better), b.key, a.key)};
-}
-
 /// The windows of an adaptive axis, in tiles of outputs whose positions fit a row buffer.
 template <class T>
 class UnevenWindows {
