@@ -6,17 +6,21 @@
 #define CENOTE_CPU_RECORD_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "core/tensor5.h"
 #include "cpu/rows-inl.h"
+#include "cpu/vector-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// Largest number of taps whose positions are looked up instead of divided out.
+/// Largest number of taps whose positions are looked up, a vector at a time. Positions of others are divided
+/// out one by one: each follows a window that is larger still.
 constexpr std::int64_t kTapTable = 1 << 12;
 
 /// Stores rows of records. `none` or more means that the window had no element.
@@ -32,6 +36,10 @@ class RecordWriter {
     std::int64_t* const offsets = table.resize(static_cast<std::size_t>(taps_));
     for (std::int64_t tap = 0; tap < taps_; ++tap) offsets[tap] = computed_offset_of(tap);
     table_ = std::move(table);
+    const std::int64_t outs = axes[2].out();
+    std::int64_t* const starts = starts_.resize(static_cast<std::size_t>(outs) + kMaxLanes<std::int64_t>);
+    for (std::int64_t o = 0; o < outs; ++o) starts[o] = axes[2].start(o);
+    std::fill_n(starts + outs, kMaxLanes<std::int64_t>, 0);
   }
 
   /// keys[i] is the tap of output (od, oh, ow + i), or >= none.
@@ -47,8 +55,9 @@ class RecordWriter {
     } else {
       std::int64_t* to = row_of<std::int64_t>(indices_, n, c, od, oh) + offset;
       const std::int64_t line = line_of(od, oh);
+      if (table_.get() != nullptr) return store_positions(keys, none, count, to, step, line, ow);
       for (std::int64_t i = 0; i < count; ++i) {
-        to[i * step] = keys[i] >= none ? -1 : line + axes_[2].start(ow + i) + offset_of(keys[i]);
+        to[i * step] = keys[i] >= none ? -1 : line + axes_[2].start(ow + i) + computed_offset_of(keys[i]);
       }
     }
   }
@@ -98,16 +107,46 @@ class RecordWriter {
       to[i * step] = keys[i] >= none ? kNoTap : static_cast<Tap>(keys[i]);
   }
 
+  /// The positions of taps, which start at the line that the windows begin in.
+  template <class Key>
+  HWY_NOINLINE void store_positions(const Key* keys, Key none, std::int64_t count, std::int64_t* to,
+                                    std::int64_t step, std::int64_t line, std::int64_t ow) const {
+    const RowTag<std::int64_t> d;
+    const hn::Rebind<Key, decltype(d)> d_keys;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    for (std::int64_t i = 0; i < count; i += lanes) {
+      const std::int64_t left = std::min(count - i, lanes);
+      const auto part = static_cast<std::size_t>(left == lanes ? 0 : left);
+      const auto tap = Widen(d, LoadLanes<true>(d_keys, keys + i, 1, part));
+      const auto found = hn::Lt(tap, hn::Set(d, none));
+      const auto start = hn::Add(hn::Set(d, line), hn::LoadU(d, starts_.get() + ow + i));
+      const auto offset = hn::GatherIndex(d, table_.get(), hn::IfThenElseZero(found, tap));
+      const auto position = hn::IfThenElse(found, hn::Add(start, offset), hn::Set(d, -1));
+      if (step == 1 && part == 0) {
+        hn::StoreU(position, d, to + i);
+        continue;
+      }
+      HWY_ALIGN std::int64_t positions[kMaxLanes<std::int64_t>];
+      hn::Store(position, d, positions);
+      for (std::int64_t j = 0; j < left; ++j) to[(i + j) * step] = positions[j];
+    }
+  }
+
+  template <class D, class V>
+  static HWY_INLINE VecOf<D> Widen(D d, V keys) {
+    if constexpr (std::is_same_v<V, VecOf<D>>) {
+      return keys;
+    } else {
+      return hn::PromoteTo(d, keys);
+    }
+  }
+
   /// Position of the line in which the window of (od, oh) begins; may lie in the padding.
   std::int64_t line_of(std::int64_t od, std::int64_t oh) const {
     return (axes_[0].start(od) * x_size_[3] + axes_[1].start(oh)) * x_size_[4];
   }
 
   /// What a tap adds to the position of the first one.
-  std::int64_t offset_of(std::int64_t tap) const {
-    return table_.get() != nullptr ? table_.get()[tap] : computed_offset_of(tap);
-  }
-
   std::int64_t computed_offset_of(std::int64_t tap) const {
     const std::int64_t w = tap % axes_[2].kernel();
     const std::int64_t h = tap / axes_[2].kernel() % axes_[1].kernel();
@@ -121,6 +160,7 @@ class RecordWriter {
   const Axes& axes_;
   std::int64_t taps_;
   Scratch<std::int64_t> table_;
+  Scratch<std::int64_t> starts_;  // of the windows along W
 };
 
 }  // namespace HWY_NAMESPACE

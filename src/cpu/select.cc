@@ -289,7 +289,7 @@ void SelectRows(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x,
         const auto selected = source.count == 0 ? Nothing(d) : Rule::select(d, source, count);
         sink.store(d, m, selected.value);
         if (!record) continue;
-        HWY_ALIGN Key keys[kMaxLanes<T>];
+        HWY_ALIGN Key keys[kMaxLanes<T>] = {};
         hn::Store(selected.tap, hn::RebindToSigned<decltype(d)>(), keys);
         for (Key& key : keys) {  // from taps of real rows to taps of the window
           if (key == kNoTap<T>) continue;
