@@ -23,14 +23,24 @@ std::vector<NamedBackend> build_list() {
   const std::vector<cpu::Target> targets = cpu::supported_targets();
   for (const cpu::Target& target : targets) {
     cpu::choose_target(target);
-    list.push_back({target.name,
-                    {cpu::window(), cpu::adaptive(), cpu::global(), cpu::unpool(), cpu::smooth(),
-                     cpu::select(), cpu::random(), cpu::convert(), false}});
+    list.push_back(
+        {target.name,
+         {cpu::window(), cpu::adaptive(), cpu::global(), cpu::unpool(), cpu::smooth(), cpu::select(),
+          cpu::random(), cpu::convert(), cpu::wide_integer(), cpu::index_order(), false}});
   }
   cpu::choose_target(targets.front());
   list.push_back({"reference",
-                  {reference::window, reference::adaptive, reference::global, reference::unpool,
-                   reference::smooth, reference::select, reference::random, reference::convert, true}});
+                  {reference::window,
+                   reference::adaptive,
+                   reference::global,
+                   reference::unpool,
+                   reference::smooth,
+                   reference::select,
+                   reference::random,
+                   reference::convert,
+                   {},
+                   reference::index_order,
+                   true}});
   return list;
 }
 

@@ -1,5 +1,5 @@
 // The table of function pointers between the ops, which check, and the loops, which trust.
-// One block per family; the pointers of a backend are all set.
+// One block per family; the pointers of a backend are all set, but for those of WideIntegerBackend.
 #pragma once
 
 #include <array>
@@ -112,6 +112,35 @@ struct ConvertBackend {
   void (*convert)(const Tensor5& to, const ConstTensor5& from, bool reverse);
 };
 
+/// How f64 loops pool i64, for targets that do not take any dtype; null in the reference.
+struct WideIntegerBackend {
+  /// The bits that are set in x, or in ~x where x is negative, of any element; the sign stands for those of
+  /// the ends of the range, the least and the largest i64.
+  std::uint64_t (*magnitudes)(const ConstTensor5& x);
+  /// From i64 to f64 numbers that stand in the same order, or back, for elements of at most 62 bits and the
+  /// ends of the range, which become infinities. `reverse` reverses the order. 0, which stands for no
+  /// element, comes back as 0.
+  void (*convert)(const Tensor5& to, const ConstTensor5& from, bool reverse);
+};
+
+/// How i64 positions count through a whole tensor: plane after plane, inside of each row-major, or
+/// column-major as with storage_order 1 of ONNX.
+struct TensorOrder {
+  std::array<std::int64_t, 3> size;  // D, H, W of a plane
+  bool column_major;
+
+  std::int64_t positions() const { return size[0] * size[1] * size[2]; }
+};
+
+/// Between positions in the plane of a channel and those in the whole tensor; -1 stays. to_planes returns an
+/// index outside its own plane, if it met one. Both take planes of less than 2^52 positions, the reference
+/// any.
+struct IndexOrderBackend {
+  void (*to_tensor)(const Tensor5& to, const ConstTensor5& from, const TensorOrder& order);
+  std::optional<std::int64_t> (*to_planes)(const Tensor5& to, const ConstTensor5& from,
+                                           const TensorOrder& order);
+};
+
 struct Backend {
   WindowBackend window;
   AdaptiveBackend adaptive;
@@ -121,6 +150,8 @@ struct Backend {
   SelectBackend select;
   RandomBackend random;
   ConvertBackend convert;
+  WideIntegerBackend wide_integer;
+  IndexOrderBackend index_order;
   bool any_dtype;  // else the families take f32 and f64 alone
 };
 
@@ -138,6 +169,7 @@ extern const SmoothBackend smooth;
 extern const SelectBackend select;
 extern const RandomBackend random;
 extern const ConvertBackend convert;
+extern const IndexOrderBackend index_order;
 }  // namespace reference
 
 namespace cpu {
@@ -150,6 +182,8 @@ const SmoothBackend& smooth();
 const SelectBackend& select();
 const RandomBackend& random();
 const ConvertBackend& convert();
+const WideIntegerBackend& wide_integer();
+const IndexOrderBackend& index_order();
 }  // namespace cpu
 
 }  // namespace cenote

@@ -1,14 +1,18 @@
-// Between dtypes on the CPU: rows along the axis whose elements are neighbours.
+// Between dtypes on the CPU, and whether integers fit: rows along the axis whose elements are neighbours.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/convert.cc"
 #include "cpu/highway_targets.h"
 #include "hwy/foreach_target.h"
 // Highway wants its own header after foreach_target.h, and ours after that.
+#include <bit>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <type_traits>
 
 #include "backend.h"
 #include "cpu/rows-inl.h"
+#include "cpu/vector-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -28,6 +32,30 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 template <class T>
 constexpr bool kIsHalf = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
+
+/// An i64 that f64 stands for in order: sign and magnitude, as f64 has them, the magnitude moved past the
+/// 2^52 numbers that are not normal, which some processes treat as 0. The ends of the range are infinite.
+struct OrderedInteger {
+  std::int64_t value;
+};
+constexpr std::uint64_t kSignBit = std::uint64_t{1} << 63;
+constexpr std::uint64_t kFirstNormal = std::uint64_t{1} << 52;
+constexpr auto kInfiniteBits = std::bit_cast<std::uint64_t>(std::numeric_limits<double>::infinity());
+
+HWY_INLINE double in_order(std::int64_t value) {
+  const auto negative = static_cast<std::uint64_t>(value >> 63);  // all bits or none
+  const std::uint64_t magnitude = static_cast<std::uint64_t>(value) ^ negative;
+  const std::uint64_t bits = magnitude == ~kSignBit ? kInfiniteBits : magnitude + kFirstNormal;
+  return std::bit_cast<double>(bits | (negative & kSignBit));
+}
+
+HWY_INLINE std::int64_t from_order(double value) {
+  const auto bits = std::bit_cast<std::uint64_t>(value);
+  const auto negative = static_cast<std::uint64_t>(static_cast<std::int64_t>(bits) >> 63);
+  const std::uint64_t rest = bits & ~kSignBit;
+  const std::uint64_t magnitude = rest == kInfiniteBits ? ~kSignBit : rest - kFirstNormal;
+  return static_cast<std::int64_t>(rest == 0 ? 0 : magnitude ^ negative);
+}
 
 /// One element; integers towards zero and to the ends of their range.
 template <class To, class From>
@@ -89,6 +117,11 @@ void ConvertRow(const From* from, std::int64_t from_stride, To* to, std::int64_t
     if constexpr (kIsHalf<From>) {
       const auto wide = static_cast<float>(value);
       return convert_one<To>(reverse ? -wide : wide);
+    } else if constexpr (std::is_same_v<From, OrderedInteger>) {
+      const double wide = in_order(value.value);
+      return reverse ? -wide : wide;
+    } else if constexpr (std::is_same_v<To, OrderedInteger>) {
+      return {from_order(reverse ? -value : value)};
     } else if constexpr (std::is_integral_v<From>) {
       const auto wide = static_cast<To>(value);
       return reverse ? -wide : wide;
@@ -156,6 +189,38 @@ void ConvertAny(const Tensor5& to, const ConstTensor5& from, bool reverse) {
   }
 }
 
+HWY_NOINLINE std::uint64_t MagnitudesOfRow(const std::int64_t* from, std::int64_t stride,
+                                           std::int64_t count) {
+  const WideTag<std::int64_t> d;
+  auto bits = hn::Zero(d);
+  for (std::int64_t i = 0; i < count; i += lanes_of<std::int64_t>()) {
+    const std::int64_t left = count - i;
+    const auto part = static_cast<std::size_t>(left >= lanes_of<std::int64_t>() ? 0 : left);
+    const auto elements = stride == 1 ? LoadLanes<true>(d, from + i, 1, part)
+                                      : LoadLanes<false>(d, from + i * stride, stride, part);
+    const auto magnitude = hn::Xor(elements, hn::BroadcastSignBit(elements));
+    const auto end = hn::Eq(magnitude, hn::Set(d, std::numeric_limits<std::int64_t>::max()));
+    bits = hn::Or(bits, hn::IfThenElse(end, hn::SignBit(d), magnitude));
+  }
+  HWY_ALIGN std::int64_t lanes[kMaxLanes<std::int64_t>];
+  hn::Store(bits, d, lanes);
+  return static_cast<std::uint64_t>(
+      std::accumulate(lanes, lanes + lanes_of<std::int64_t>(), std::int64_t{0}, std::bit_or<>()));
+}
+
+std::uint64_t Magnitudes(const ConstTensor5& x) {
+  const auto& size = x.size;
+  const bool across = x.stride[1] == 1 && size[1] > 1;
+  const Cursor::Index rows{size[0], across ? 1 : size[1], size[2], size[3], across ? size[4] : 1};
+  std::uint64_t bits = 0;
+  Cursor at(rows, 0);
+  for (std::int64_t left = Cursor::total(rows); left > 0; --left, at.next()) {
+    const auto* const row = row_of<const std::int64_t>(x, at[0], at[1], at[2], at[3]) + at[4] * x.stride[4];
+    bits |= MagnitudesOfRow(row, x.stride[across ? 1 : 4], size[across ? 1 : 4]);
+  }
+  return bits;
+}
+
 constexpr ConvertBackend kTable{
     [](const Tensor5& to, const ConstTensor5& from, bool reverse) {
       const bool wide = to.dtype == DType::f64 || from.dtype == DType::f64;
@@ -163,9 +228,18 @@ constexpr ConvertBackend kTable{
     },
 };
 
+constexpr WideIntegerBackend kWideIntegerTable{
+    Magnitudes,
+    [](const Tensor5& to, const ConstTensor5& from, bool reverse) {
+      return to.dtype == DType::f64 ? ConvertTensor<double, OrderedInteger>(to, from, reverse)
+                                    : ConvertTensor<OrderedInteger, double>(to, from, reverse);
+    },
+};
+
 }  // namespace
 
 const ConvertBackend* ConvertTable() { return &kTable; }
+const WideIntegerBackend* WideIntegerTable() { return &kWideIntegerTable; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace cenote::cpu
@@ -175,8 +249,10 @@ HWY_AFTER_NAMESPACE();
 namespace cenote::cpu {
 
 HWY_EXPORT(ConvertTable);
+HWY_EXPORT(WideIntegerTable);
 
 const ConvertBackend& convert() { return *HWY_DYNAMIC_DISPATCH(ConvertTable)(); }
+const WideIntegerBackend& wide_integer() { return *HWY_DYNAMIC_DISPATCH(WideIntegerTable)(); }
 
 }  // namespace cenote::cpu
 #endif

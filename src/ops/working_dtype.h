@@ -1,7 +1,7 @@
 // Pooling of the dtypes that have no loops of their own: planes are widened into working memory, pooled there
 // and rounded back, once, so that f16 and bf16 accumulate in f32 and integers exactly in f64. Minima are
-// maxima of the reversed order. Planes of i64 whose elements, or sums of them, f64 does not hold run the
-// reference loops.
+// maxima of the reversed order. Planes of i64 whose sums, or the order of whose elements, f64 does not hold
+// run the reference loops.
 #pragma once
 
 #include <algorithm>
@@ -131,35 +131,28 @@ void for_each_block(const Array5& size, std::int64_t channels, const MakeWork& m
                });
 }
 
-/// Whether f64 holds all elements of an i64 tensor, and the sums of those of a plane, exactly. The bound of
-/// sums also leaves room for quotients to be rounded towards zero.
-inline bool exact_in_f64(const ConstTensor5& x, bool sums) {
-  std::uint64_t magnitudes = 0;
-  for (std::int64_t c = 0; c < x.size[1]; ++c) {
-    for (std::int64_t d = 0; d < x.size[2]; ++d) {
-      for (std::int64_t h = 0; h < x.size[3]; ++h) {
-        const auto* const row =
-            static_cast<const std::int64_t*>(x.data) + c * x.stride[1] + d * x.stride[2] + h * x.stride[3];
-        for (std::int64_t w = 0; w < x.size[4]; ++w) {
-          const std::int64_t element = row[w * x.stride[4]];
-          magnitudes |= static_cast<std::uint64_t>(element ^ (element >> 63));
-        }
-      }
-    }
-  }
+/// How f64 loops can pool an i64 tensor; null when they cannot. As numbers where f64 holds all elements
+/// exactly, and for `sums` those of a plane, with room for quotients to be rounded towards zero; else in
+/// their order, which is all that the choice of an element wants, where f64 has room for that.
+using Conversion = void (*)(const Tensor5& to, const ConstTensor5& from, bool reverse);
+inline Conversion conversion_to_f64(const Backend& loops, const ConstTensor5& x, bool sums) {
+  constexpr std::uint64_t kEnds = std::uint64_t{1} << 63;
+  const std::uint64_t magnitudes = loops.wide_integer.magnitudes(x);
   const auto positions = static_cast<std::uint64_t>(x.size[2] * x.size[3] * x.size[4]);
-  return std::bit_width(magnitudes) + (sums ? std::bit_width(positions) : 0) <= 52;
+  if (std::bit_width(magnitudes) + (sums ? std::bit_width(positions) : 0) <= 52) return loops.convert.convert;
+  return !sums && std::bit_width(magnitudes & ~kEnds) <= 62 ? loops.wide_integer.convert : nullptr;
 }
 
 /// One block by way of working memory, of which y is no part where its dtype is not that of x.
 /// run(loops, y, record or null, x)
 template <class Run>
-void pool_block(const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from,
-                const Tensor5& wide_to, const Tensor5& wide_from, bool reverse, const Run& run) {
-  loops.convert.convert(wide_from, from, reverse);
+void pool_block(const Backend& loops, Conversion convert, const Tensor5& to, const Tensor5* record,
+                const ConstTensor5& from, const Tensor5& wide_to, const Tensor5& wide_from, bool reverse,
+                const Run& run) {
+  convert(wide_from, from, reverse);
   if (to.dtype != from.dtype) return run(loops, to, record, as_const(wide_from));
   run(loops, wide_to, record, as_const(wide_from));
-  loops.convert.convert(to, as_const(wide_to), reverse);
+  convert(to, as_const(wide_to), reverse);
 }
 
 /// The dtype of y is that of x or, of a sum, its working_dtype, to which nothing is rounded.
@@ -184,13 +177,15 @@ void pool_in_working_dtype(const Tensor5& y, const Tensor5* record, const ConstT
       Tensor5 where;
       if (record != nullptr) where = channels_of(*record, block);
       const Tensor5* const part = record != nullptr ? &where : nullptr;
-      if (!may_not_fit || exact_in_f64(from, sums)) {
-        return pool_block(loops, to, part, from, wide_y.of(block), wide_x.of(block), reverse, run);
+      const Conversion convert = may_not_fit ? conversion_to_f64(loops, from, sums) : loops.convert.convert;
+      if (convert != nullptr) {
+        return pool_block(loops, convert, to, part, from, wide_y.of(block), wide_x.of(block), reverse, run);
       }
       if (!reverse) return run(reference_backend(), to, part, from);
       const WorkingPlanes whole_x(DType::i64, x.size, together, together > 1);
       const WorkingPlanes whole_y(DType::i64, y.size, together, together > 1);
-      pool_block(reference_backend(), to, part, from, whole_y.of(block), whole_x.of(block), reverse, run);
+      pool_block(reference_backend(), reference_backend().convert.convert, to, part, from, whole_y.of(block),
+                 whole_x.of(block), reverse, run);
     };
   });
 }

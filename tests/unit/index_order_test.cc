@@ -1,6 +1,7 @@
 // Indices that count through the whole tensor, as ONNX's storage_order 0 and 1.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -32,15 +33,8 @@ std::int64_t position(const Dims& x_sizes, std::int64_t plane, std::int64_t in_p
   return plane * d_count * h_count * w_count + inside;
 }
 
-class IndexOrders : public ::testing::TestWithParam<std::string> {
- private:
-  cenote_test::TargetGuard target_{GetParam()};
-};
-INSTANTIATE_TEST_SUITE_P(Targets, IndexOrders, ::testing::ValuesIn(cpu_targets()),
-                         [](const auto& param) { return param.param; });
-
-TEST_P(IndexOrders, CountThroughTheWholeTensorAndBack) {
-  const Dims sizes{2, 3, 3, 5, 4};
+/// Indices of every order against those in the plane, and what the backward makes of them.
+void check_both_ways(const Dims& sizes) {
   for (const LayoutKind layout : cenote_test::kLayoutKinds) {
     const GuardedTensor x(DType::f32, sizes, layout, 3, 7);
     std::vector<double> values = cenote_test::iota(element_count(sizes));
@@ -65,6 +59,18 @@ TEST_P(IndexOrders, CountThroughTheWholeTensorAndBack) {
                 values_of(gradient));
     }
   }
+}
+
+class IndexOrders : public ::testing::TestWithParam<std::string> {
+ private:
+  cenote_test::TargetGuard target_{GetParam()};
+};
+INSTANTIATE_TEST_SUITE_P(Targets, IndexOrders, ::testing::ValuesIn(cpu_targets()),
+                         [](const auto& param) { return param.param; });
+
+TEST_P(IndexOrders, CountThroughTheWholeTensorAndBack) {
+  check_both_ways({2, 3, 3, 5, 4});
+  check_both_ways({2, 21, 7, 9, 11});  // channels and rows beyond the widest vectors, with a tail
 }
 
 TEST_P(IndexOrders, UnpoolReadsThem) {
@@ -99,6 +105,29 @@ TEST(IndexOrderErrors, AnIndexBelongsToItsOwnPlane) {
                    {"[max_pool1d_backward]", "indices", "own planes", "got"});
     expect_invalid([&] { max_unpool1d(grad_y, indices, {.kernel = 4, .index_order = IndexOrder::kTensor}); },
                    {"[max_unpool1d]", "indices", "own planes", "got"});
+  }
+}
+
+TEST_P(IndexOrders, AForeignIndexIsFoundAnywhere) {
+  const Dims sizes{1, 19, 3, 7};
+  for (const LayoutKind layout : cenote_test::kLayoutKinds) {
+    for (const IndexOrder order : {IndexOrder::kTensor, IndexOrder::kTensorColumnMajor}) {
+      const MaxPoolOptions options{.kernel = 1, .index_order = order};
+      const GuardedTensor grad_y(DType::f32, sizes, layout, 2, 3);
+      const GuardedTensor indices(DType::i64, sizes, layout, 2, 4);
+      std::vector<double> values = cenote_test::iota(element_count(sizes));
+      for (double& value : values) value = std::floor(value / 21) * 21;
+      assign(grad_y, values);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        std::vector<double> marked = values;
+        marked[i] += i % 2 == 0 ? 21 : -2;
+        assign(indices, marked);
+        expect_invalid([&] { max_pool2d_backward(grad_y, indices, sizes, options); },
+                       {"[max_pool2d_backward]", "own planes", "got"});
+      }
+      assign(indices, values);
+      max_pool2d_backward(grad_y, indices, sizes, options);
+    }
   }
 }
 

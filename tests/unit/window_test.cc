@@ -211,6 +211,52 @@ TEST_P(OnEveryTarget, I64IsExactWhereDoublesAreNot) {
   EXPECT_EQ(integers_of(min_pool1d(one, nothing_inside)), (Integers{kMost}));
 }
 
+TEST_P(OnEveryTarget, I64KeepsItsOrderToTheEndsOfItsRange) {
+  constexpr auto kLeast = std::numeric_limits<std::int64_t>::min();
+  constexpr auto kMost = std::numeric_limits<std::int64_t>::max();
+  constexpr std::int64_t kHigh = std::int64_t{1} << 62;
+  // Neighbours in order; those of the second list have no numbers of f64 to stand for all of them.
+  for (const Integers& rising :
+       {Integers{kLeast, -kHigh, -kHigh + 1, -2, -1, 0, 1, kHigh - 2, kHigh - 1, kMost},
+        Integers{kLeast, kLeast + 1, -kHigh - 2, -kHigh - 1, -1, 0, kHigh, kHigh + 1, kMost - 1, kMost}}) {
+    for (std::size_t a = 0; a < rising.size(); ++a) {
+      for (std::size_t b = a; b < rising.size(); ++b) {
+        // Two of them, and enough large ones in other windows that no plane is small.
+        const Integers elements{rising[b], rising[a], rising[1], rising[2], rising[0], rising[9]};
+        Tensor x(DType::i64, Dims{1, 6});
+        std::copy(elements.begin(), elements.end(), x.data<std::int64_t>());
+        EXPECT_EQ(integers_of(max_pool1d(x, {.kernel = 2})), (Integers{rising[b], rising[2], rising[9]}));
+        EXPECT_EQ(integers_of(min_pool1d(x, {.kernel = 2})), (Integers{rising[a], rising[1], rising[0]}));
+        EXPECT_EQ(integers_of(median_pool1d(x, {.kernel = 2})), (Integers{rising[a], rising[1], rising[0]}));
+        EXPECT_EQ(integers_of(mode_pool1d(x, {.kernel = 2})), (Integers{rising[b], rising[1], rising[0]}));
+        EXPECT_EQ(integers_of(max_pool1d_with_indices(x, {.kernel = 2}).indices), (Integers{0, 3, 5}));
+        EXPECT_EQ(integers_of(min_pool1d_with_indices(x, {.kernel = 2}).indices),
+                  (Integers{a == b ? 0 : 1, 2, 4}));
+      }
+    }
+  }
+  const MaxPoolOptions nothing_inside{.kernel = 2, .padding = 1, .dilation = 2};
+  Tensor one(DType::i64, Dims{1, 1});
+  *one.data<std::int64_t>() = kHigh - 1;
+  EXPECT_EQ(integers_of(max_pool1d(one, nothing_inside)), (Integers{kLeast}));
+  EXPECT_EQ(integers_of(min_pool1d(one, nothing_inside)), (Integers{kMost}));
+  EXPECT_EQ(integers_of(median_pool1d(one, nothing_inside)), (Integers{0}));
+}
+
+TEST_P(OnEveryTarget, OneLargeI64IsFoundAnywhere) {
+  const Dims sizes{19, 21};
+  for (const Layout layout : {Layout::kChannelsFirst, Layout::kChannelsLast}) {
+    const Tensor x(DType::i64, sizes, layout, 0);
+    const auto count = static_cast<std::size_t>(element_count(sizes));
+    for (std::size_t i = 0; i < count; ++i) {
+      std::fill_n(x.data<std::int64_t>(), count, 3);
+      const std::int64_t large = (std::int64_t{1} << 53) + 1;
+      x.data<std::int64_t>()[i] = i % 2 == 0 ? large : -large;
+      ASSERT_EQ(integers_of(avg_pool1d(x, {.kernel = 1})), integers_of(x)) << "element " << i;
+    }
+  }
+}
+
 TEST_P(OnEveryTarget, I64AveragesRoundTowardsZeroUpToTheLastBit) {
   // Quotients just below a whole number, and sums just within what f64 holds.
   for (const std::int64_t taps : {3, 7, 127}) {
