@@ -402,6 +402,65 @@ void DisjointAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   });
 }
 
+/// Adds a value to neighbours.
+template <class T>
+void AddToRun(T* to, std::int64_t count, T value) {
+  const RowTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto added = hn::Set(d, value);
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) hn::StoreU(hn::Add(hn::LoadU(d, to + i), added), d, to + i);
+  if (i == count) return;
+  const auto part = static_cast<std::size_t>(count - i);
+  StorePart(d, hn::Add(LoadPart(d, to + i, part), added), to + i, part);
+}
+
+/// Windows without dilation that are too long or too far apart for phases: each quotient is added to the run
+/// of columns that its output reads.
+template <class T>
+void RunsAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
+                     const Divisor& divisor) {
+  const Axis& w = axes[2];
+  const Cursor::Index units{grad_x.size[0], grad_x.size[1], grad_x.size[2], grad_x.size[3], 1};
+  const auto bytes = static_cast<std::int64_t>(sizeof(T)) * w.in();
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    ReaderRows readers;
+    ReaderRows previous;
+    ColumnDivisors<T> columns;
+    columns.set(w, divisor, 0, w.out());
+    Scratch<T> scratch;
+    T* const sums = scratch.resize(static_cast<std::size_t>(w.out() + PhaseBuffer<T>::kSlack));
+    Scratch<T> neighbours;  // a row whose elements are none
+    const std::int64_t step = grad_x.stride[4];
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      readers.collect(axes, at[2], at[3]);
+      T* const to = row_of<T>(grad_x, at[0], at[1], at[2], at[3]);
+      if (unit > begin && at[3] > 0 && readers.same_outputs(previous)) {
+        copy_row(to - grad_x.stride[3], to, step, w.in());
+        continue;
+      }
+      previous.copy(readers);
+      T* const row = step == 1 ? to : neighbours.resize(static_cast<std::size_t>(w.in()));
+      std::fill(row, row + w.in(), T{0});
+      for (std::int64_t i = 0; i < readers.count(); ++i) {
+        const T* const grads = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
+        const T factor = row_divisor<T>(axes, divisor, readers[i].od, readers[i].oh);
+        if (i == 0) {
+          AddQuotients<true>(grads, grad_y.stride[4], w.out(), factor, columns.get(), sums);
+        } else {
+          AddQuotients<false>(grads, grad_y.stride[4], w.out(), factor, columns.get(), sums);
+        }
+      }
+      for (std::int64_t ow = 0; readers.count() > 0 && ow < w.out(); ++ow) {
+        const Taps taps = w.taps(ow);
+        AddToRun(row + taps.position, taps.count, sums[ow]);
+      }
+      if (row != to) copy_ahead(row, to, step, w.in());
+    }
+  });
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace cenote::cpu
 HWY_AFTER_NAMESPACE();

@@ -1,5 +1,4 @@
-// Backward loops that are not vector work: max from i64 indices, which may point anywhere in the plane, and
-// averages over windows that are uneven (adaptive) or too large for the phase rows. Planes or rows are
+// Max backward from i64 indices, which may point anywhere in the plane: no vector work. Planes are
 // independent and each is written by one thread, in the order of the outputs.
 #if defined(CENOTE_CPU_SCATTER_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_SCATTER_INL_H_
@@ -124,50 +123,6 @@ std::optional<std::int64_t> scatter_indices(const Tensor5& grad_x, const ConstTe
   });
   const std::int64_t bad = bad_index.load();
   return bad == kNoBadIndex ? std::nullopt : std::optional(bad);
-}
-
-/// Rows of grad_x in parallel: row(at, readers, to).
-template <class T, class Row>
-void for_each_scattered_row(const Tensor5& grad_x, const Axes& axes, const Row& row) {
-  const Cursor::Index units{grad_x.size[0], grad_x.size[1], grad_x.size[2], grad_x.size[3], 1};
-  const auto bytes = static_cast<std::int64_t>(sizeof(T)) * grad_x.size[4];
-  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) {
-    ReaderRows readers;
-    ReaderRows previous;
-    Cursor at(units, begin);
-    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      readers.collect(axes, at[2], at[3]);
-      const bool repeats = unit > begin && at[3] > 0 && readers.same_outputs(previous);
-      if (!repeats) previous.copy(readers);
-      row(at, readers, repeats, row_of<T>(grad_x, at[0], at[1], at[2], at[3]));
-    }
-  });
-}
-
-/// Averages: every output adds grad / divisor to the columns it reads. divide(od, oh, ow) is the divisor.
-template <class T, class Divide>
-void scatter_average(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
-                     const Divide& divide) {
-  const Axis& w = axes[2];
-  const std::int64_t step = grad_x.stride[4];
-  for_each_scattered_row<T>(
-      grad_x, axes, [&](const Cursor& at, const ReaderRows& readers, bool repeats, T* to) {
-        if (repeats) {  // read by the same outputs as the row before
-          copy_row(to - grad_x.stride[3], to, step, w.in());
-          return;
-        }
-        fill_row(to, step, w.in(), T{0});
-        for (std::int64_t ow = 0; ow < w.out(); ++ow) {
-          T sum = 0;
-          for (std::int64_t i = 0; i < readers.count(); ++i) {
-            const T* const grads = row_of<const T>(grad_y, at[0], at[1], readers[i].od, readers[i].oh);
-            sum += grads[ow * grad_y.stride[4]] / static_cast<T>(divide(readers[i].od, readers[i].oh, ow));
-          }
-          const Taps taps = w.taps(ow);
-          T* const first = to + taps.position * step;
-          for (std::int64_t j = 0; j < taps.count; ++j) first[j * w.dilation() * step] += sum;
-        }
-      });
 }
 
 }  // namespace HWY_NAMESPACE

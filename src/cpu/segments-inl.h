@@ -74,34 +74,55 @@ HWY_NOINLINE Total<Reduction, T> ReduceContiguous(const T* from, std::int64_t co
   return Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(ReduceLanes<Reduction>(d, rest)));
 }
 
+/// Elements that are no neighbours are copied together, as many at a time.
+constexpr std::int64_t kGathered = 256;
+
+template <class T>
+std::int64_t GatherRun(const Run<T>& run, std::int64_t begin, T* to) {
+  const std::int64_t count = std::min(kGathered, run.count - begin);
+  for (std::int64_t i = 0; i < count; ++i) to[i] = run.from[(begin + i) * run.step];
+  return count;
+}
+
 template <class Reduction, class T>
 Total<Reduction, T> ReduceRun(const Run<T>& run) {
   if (run.step == 1) return ReduceContiguous<Reduction>(run.from, run.count);
+  HWY_ALIGN T gathered[kGathered];
   auto total = Reduction::template identity<Total<Reduction, T>>();
-  for (std::int64_t i = 0; i < run.count; ++i) {
-    total = Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(run.from[i * run.step]));
+  for (std::int64_t begin = 0; begin < run.count; begin += kGathered) {
+    const std::int64_t count = GatherRun(run, begin, gathered);
+    total = Reduction::combine_scalar(total, ReduceContiguous<Reduction>(gathered, count));
   }
   return total;
 }
 
-/// First element equal to `value` (or the last NaN, when it is NaN), else -1.
+/// First of neighbouring elements equal to `value` (or the last NaN, when it is NaN), else -1.
 template <class T>
-HWY_NOINLINE std::int64_t FindInRun(const Run<T>& run, T value) {
+HWY_NOINLINE std::int64_t FindContiguous(const T* from, std::int64_t count, T value) {
+  const WideTag<T> d;
+  const std::int64_t lanes = lanes_of<T>();
   if (__builtin_isnan(value)) {
-    for (std::int64_t i = run.count; i-- > 0;) {
-      if (__builtin_isnan(run.from[i * run.step])) return i;
-    }
-    return -1;
+    std::int64_t end = count;
+    while (end >= lanes && hn::AllFalse(d, hn::IsNaN(hn::LoadU(d, from + end - lanes)))) end -= lanes;
+    while (end > 0 && !__builtin_isnan(from[end - 1])) --end;
+    return end - 1;
   }
   std::int64_t i = 0;
-  if (run.step == 1) {
-    const WideTag<T> d;
-    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-    const auto wanted = hn::Set(d, value);
-    while (i + lanes <= run.count && hn::AllFalse(d, hn::Eq(hn::LoadU(d, run.from + i), wanted))) i += lanes;
-  }
-  for (; i < run.count; ++i) {
-    if (run.from[i * run.step] == value) return i;
+  const auto wanted = hn::Set(d, value);
+  while (i + lanes <= count && hn::AllFalse(d, hn::Eq(hn::LoadU(d, from + i), wanted))) i += lanes;
+  while (i < count && from[i] != value) ++i;
+  return i < count ? i : -1;
+}
+
+template <class T>
+std::int64_t FindInRun(const Run<T>& run, T value) {
+  if (run.step == 1) return FindContiguous(run.from, run.count, value);
+  HWY_ALIGN T gathered[kGathered];
+  const std::int64_t parts = ceil_divide(run.count, kGathered);
+  for (std::int64_t k = 0; k < parts; ++k) {
+    const std::int64_t begin = (__builtin_isnan(value) ? parts - 1 - k : k) * kGathered;
+    const std::int64_t found = FindContiguous(gathered, GatherRun(run, begin, gathered), value);
+    if (found >= 0) return begin + found;
   }
   return -1;
 }

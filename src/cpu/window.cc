@@ -144,7 +144,8 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
   tabulate_row_readers(axes);
   const WindowDivisors divide{axes, divisor};
   if (channels_last(grad_x, grad_y)) return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, divide);
-  if (!fits_row_buffer(axes)) return scatter_average<T>(grad_x, grad_y, axes, divide);
+  if (!fits_row_buffer(axes) && axes[2].dilation() == 1)
+    return RunsAvgBackward<T>(grad_x, grad_y, axes, divisor);
   if (disjoint(axes) && axes[2].in() <= kTilePositions)
     return DisjointAvgBackward<T>(grad_x, grad_y, axes, divisor);
   return PlanarAvgBackward<T>(grad_x, grad_y, axes, divisor);
