@@ -70,12 +70,16 @@ std::vector<Op> every_op() {
   Op median = lp;
   median.title = "median 3x3 s2";
   median.name = "median_pool2d";
+  Op fractional{"fractional max 2x2 0.7", "fractional_max_pool2d"};
+  fractional.arguments.kernel = 2;
+  fractional.arguments.output_ratio = {0.7};
   return {max_op(2, square(3, 2, 1)),
           max_op(2, square(2, 2)),
           avg_op(2, square(2, 2)),
           {"GAP", "global_avg_pool2d"},
           output_op("adaptive avg 7x7", "adaptive_avg_pool2d", 7),
           output_op("adaptive max 7x7", "adaptive_max_pool2d", 7),
+          fractional,
           two_by_two("max unpool 2x2 s2", "max_unpool2d"),
           lp,
           two_by_two("soft 2x2 s2", "soft_pool2d"),

@@ -4,10 +4,14 @@
 #include <ATen/ATen.h>
 #include <torch/nn/functional/pooling.h>
 
+#include <map>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "cenote/random.h"
 
 namespace cenote_bench {
 
@@ -146,6 +150,31 @@ Subject adaptive_max(const Sizes& size) {
           }};
 }
 
+/// With the samples that cenote draws: both libraries make them in every call.
+Subject fractional_max(const cenote::OpArguments& arguments) {
+  const Sizes kernel = filled(arguments.kernel, 2);
+  const auto outputs = [ratio = arguments.output_ratio.front()](const at::Tensor& x) {
+    const auto scaled = [&](std::int64_t size) {
+      return static_cast<std::int64_t>(static_cast<double>(size) * ratio);
+    };
+    return Sizes{scaled(x.size(2)), scaled(x.size(3))};
+  };
+  const auto forward = [kernel, outputs, seed = arguments.seed](const at::Tensor& x) {
+    const cenote::Tensor drawn = cenote::fractional_max_pool_samples(
+        {x.size(0), x.size(1), x.size(2), x.size(3)}, 2, cenote::DType::f32, seed);
+    const at::Tensor samples = at::from_blob(drawn.data<float>(), {x.size(0), x.size(1), 2});
+    return at::fractional_max_pool2d(x, kernel, outputs(x), samples);
+  };
+  // torch's own indices are contiguous, and its backward reads all others as if they were.
+  const auto contiguous = std::make_shared<std::map<const void*, at::Tensor>>();
+  return {[forward](const at::Tensor& x) { return std::get<0>(forward(x)); }, forward,
+          [=](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
+            at::Tensor& as_rows = (*contiguous)[indices.const_data_ptr()];
+            if (!as_rows.defined()) as_rows = indices.contiguous();
+            return at::fractional_max_pool2d_backward(grad_y, x, kernel, outputs(x), as_rows);
+          }};
+}
+
 /// Of 2x2 windows at stride 2.
 Subject max_unpool() {
   Subject subject;
@@ -199,6 +228,7 @@ Subject subject_of(const Op& op) {
   if (name == "global_avg_pool2d") return global_average();
   if (name == "adaptive_avg_pool2d") return adaptive_average(filled(op.arguments.output_size, 2));
   if (name == "adaptive_max_pool2d") return adaptive_max(filled(op.arguments.output_size, 2));
+  if (name == "fractional_max_pool2d") return fractional_max(op.arguments);
   if (name == "max_unpool2d") return max_unpool();
   if (name == "lp_pool2d") return {lp2};
   if (name == "soft_pool2d") return {soft};
