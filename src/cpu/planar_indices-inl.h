@@ -125,7 +125,7 @@ HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride,
 class PositionKeys {
  public:
   PositionKeys(const Axes& axes, std::int64_t longest_row)
-      : bits_(std::bit_width(static_cast<std::uint64_t>(longest_row))),
+      : bits_(static_cast<int>(std::bit_width(static_cast<std::uint64_t>(longest_row)))),
         dilation_(axes[2].dilation()),
         kernel_(axes[2].kernel()),
         fit_(static_cast<Wide>(axes[0].kernel()) * axes[1].kernel() << bits_ < (1 << 30)) {}
@@ -164,7 +164,7 @@ template <bool kNan, int kRuns, class T, class Key>
 void JoinKeyedRuns(T* values, Key* keys, std::int64_t length, std::int64_t apart) {
   const RowTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
-  using Pair = Keyed<decltype(d), decltype(di)>;
+  using Pair = Keyed<RowTag<T>, hn::RebindToSigned<RowTag<T>>>;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto load = [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
     return Pair{hn::LoadU(d, values + i), hn::LoadU(di, keys + i)};
@@ -198,7 +198,7 @@ HWY_INLINE void MaxRunsWithKeys(const T* values, const Key* keys, const Axis& w,
                                 std::int64_t outs, const Emit& emit) {
   const RowTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
-  using Pair = Keyed<decltype(d), decltype(di)>;
+  using Pair = Keyed<RowTag<T>, hn::RebindToSigned<RowTag<T>>>;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t stride = w.stride();
   const std::int64_t second = (w.kernel() - longest_run(w)) * w.dilation();

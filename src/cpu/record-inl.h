@@ -55,7 +55,8 @@ class RecordWriter {
     } else {
       std::int64_t* to = row_of<std::int64_t>(indices_, n, c, od, oh) + offset;
       const std::int64_t line = line_of(od, oh);
-      if (table_.get() != nullptr) return store_positions(keys, none, count, to, step, line, ow);
+      if (table_.get() != nullptr)
+        return store_positions(keys, none, count, to, step, line, starts_.get() + ow);
       for (std::int64_t i = 0; i < count; ++i) {
         to[i * step] = keys[i] >= none ? -1 : line + axes_[2].start(ow + i) + computed_offset_of(keys[i]);
       }
@@ -85,14 +86,15 @@ class RecordWriter {
 
   /// keys[i] is the tap of output (od, oh, ow) in channel i, or >= none.
   template <class Key>
-  void store_channel_taps(Key* keys, Key none, std::int64_t count, std::int64_t n, std::int64_t od,
+  void store_channel_taps(const Key* keys, Key none, std::int64_t count, std::int64_t n, std::int64_t od,
                           std::int64_t oh, std::int64_t ow) const {
-    if (indices_.dtype == DType::i64) {
-      const std::int64_t first = line_of(od, oh) + axes_[2].start(ow);
-      for (std::int64_t i = 0; i < count; ++i)
-        if (keys[i] < none) keys[i] = static_cast<Key>(first + offset_of(keys[i]));
-    }
-    store_channels(keys, none, count, n, od, oh, ow);
+    if (indices_.dtype != DType::i64) return store_channels(keys, none, count, n, od, oh, ow);
+    const std::int64_t step = indices_.stride[1];
+    std::int64_t* const to = row_of<std::int64_t>(indices_, n, 0, od, oh) + ow * indices_.stride[4];
+    const std::int64_t first = line_of(od, oh) + axes_[2].start(ow);
+    if (table_.get() != nullptr) return store_positions(keys, none, count, to, step, first, nullptr);
+    for (std::int64_t i = 0; i < count; ++i)
+      to[i * step] = keys[i] >= none ? -1 : first + computed_offset_of(keys[i]);
   }
 
  private:
@@ -107,10 +109,10 @@ class RecordWriter {
       to[i * step] = keys[i] >= none ? kNoTap : static_cast<Tap>(keys[i]);
   }
 
-  /// The positions of taps, which start at the line that the windows begin in.
+  /// The positions of taps. Windows begin at `line`, and at what `starts` has for each of them, if anything.
   template <class Key>
   HWY_NOINLINE void store_positions(const Key* keys, Key none, std::int64_t count, std::int64_t* to,
-                                    std::int64_t step, std::int64_t line, std::int64_t ow) const {
+                                    std::int64_t step, std::int64_t line, const std::int64_t* starts) const {
     const RowTag<std::int64_t> d;
     const hn::Rebind<Key, decltype(d)> d_keys;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -119,7 +121,8 @@ class RecordWriter {
       const auto part = static_cast<std::size_t>(left == lanes ? 0 : left);
       const auto tap = Widen(d, LoadLanes<true>(d_keys, keys + i, 1, part));
       const auto found = hn::Lt(tap, hn::Set(d, none));
-      const auto start = hn::Add(hn::Set(d, line), hn::LoadU(d, starts_.get() + ow + i));
+      auto start = hn::Set(d, line);
+      if (starts != nullptr) start = hn::Add(start, hn::LoadU(d, starts + i));
       const auto offset = hn::GatherIndex(d, table_.get(), hn::IfThenElseZero(found, tap));
       const auto position = hn::IfThenElse(found, hn::Add(start, offset), hn::Set(d, -1));
       if (step == 1 && part == 0) {
