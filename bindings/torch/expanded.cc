@@ -134,10 +134,12 @@ Weighted weigh(const Windows& windows, double sharpness) {
   return weighted;
 }
 
+/// From the mean of exponentials less 1, which r near 0 does not round away.
 at::Tensor log_sum_exp(const Windows& windows, double r) {
   const Weighted weighted = weigh(windows, r);
   const at::Tensor count = windows.real.sum(-1).to(windows.values.scalar_type()).clamp_min(1);
-  const at::Tensor y = weighted.largest.squeeze(-1) + (weighted.logits.logsumexp(-1) - count.log()) / r;
+  const at::Tensor less_one = at::where(windows.real, weighted.logits.expm1(), scalar(windows.values, 0));
+  const at::Tensor y = weighted.largest.squeeze(-1) + (less_one.sum(-1) / count).log1p() / r;
   return y.masked_fill(weighted.empty.squeeze(-1), -std::numeric_limits<double>::infinity());
 }
 
@@ -150,14 +152,15 @@ at::Tensor soft(const Windows& windows, double t) {
   return lowest.masked_fill(no_elements, 0);
 }
 
+/// From mean(ratio^p) - 1, which p near 0 does not round away.
 at::Tensor gem(const Windows& windows, const OpArguments& arguments) {
   const std::vector<double> powers = arguments.p.empty() ? GlobalGemPoolOptions{}.p : arguments.p;
   at::Tensor p = constant(powers, windows.values).to(windows.values.scalar_type());
   if (powers.size() > 1) p = p.view({-1, 1, 1});
   const at::Tensor clamped = windows.values.clamp_min(arguments.eps);
   const at::Tensor scale = scale_of(clamped);
-  const at::Tensor mean = clamped.div(scale).pow(p).mean(-1, true);
-  return (mean.pow(1 / p) * scale).squeeze(-1);
+  const at::Tensor mean = clamped.div(scale).log().mul(p).expm1().mean(-1, true);
+  return mean.log1p().div(p).exp().mul(scale).squeeze(-1);
 }
 
 /// With derivatives of 0 where the deviation is 0.

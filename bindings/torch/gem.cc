@@ -111,10 +111,10 @@ at::Tensor expression(const at::Tensor& x, const at::Tensor& p, double eps, int 
   const at::Tensor clamped = x.flatten(-rank).clamp_min(eps);
   const at::Tensor largest = clamped.detach().amax(-1, true);
   const at::Tensor scale = at::where(largest.isfinite(), largest, at::ones_like(largest));
-  const at::Tensor mean = clamped.div(scale).pow(powers).mean(-1, true);
+  const at::Tensor mean = clamped.div(scale).log().mul(powers).expm1().mean(-1, true);
   std::vector<std::int64_t> sizes(x.sizes().begin(), x.sizes().end());
   std::fill(sizes.end() - rank, sizes.end(), 1);
-  return mean.pow(powers.reciprocal()).mul(scale).reshape(sizes);
+  return mean.log1p().div(powers).exp().mul(scale).reshape(sizes);
 }
 
 template <int kRank>

@@ -31,7 +31,7 @@ using cenote::torch_ops::pool_backward;
 using cenote::torch_ops::pool_with_indices;
 using cenote::torch_ops::unpool;
 
-constexpr int kCases = 6000;
+constexpr int kCases = 7500;
 constexpr std::uint64_t kSeed = 20250117;
 
 at::IntArrayRef to_array_ref(const cenote::Dims& dims) { return {dims.begin(), dims.end()}; }

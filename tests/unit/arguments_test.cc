@@ -72,8 +72,8 @@ struct Call {
  private:
   static OpArguments valid_arguments(const OpInfo& row) {
     OpArguments arguments;
-    if (row.parameters & (kTakesWindow | kTakesUnpool)) arguments.kernel = 2;
-    if (row.parameters & kTakesOutputSize) arguments.output_size = 2;
+    if (row.parameters & (kTakesWindow | kTakesUnpool | kTakesSamples)) arguments.kernel = 2;
+    if (row.parameters & (kTakesOutputSize | kTakesSamples)) arguments.output_size = 2;
     return arguments;
   }
   static Dims valid_sizes(const OpInfo& row) {
