@@ -132,13 +132,15 @@ struct TensorOrder {
   std::int64_t positions() const { return size[0] * size[1] * size[2]; }
 };
 
+/// Whether -1, the index of a window without an element, is legal.
+enum class NoElement { kLegal, kRefused };
+
 /// Between positions in the plane of a channel and those in the whole tensor; -1 stays. to_planes returns an
-/// index outside its own plane, if it met one. Both take planes of less than 2^52 positions, the reference
-/// any.
+/// index that is not legal, if it met one. Both take planes of less than 2^52 positions, the reference any.
 struct IndexOrderBackend {
   void (*to_tensor)(const Tensor5& to, const ConstTensor5& from, const TensorOrder& order);
   std::optional<std::int64_t> (*to_planes)(const Tensor5& to, const ConstTensor5& from,
-                                           const TensorOrder& order);
+                                           const TensorOrder& order, NoElement none);
 };
 
 struct Backend {

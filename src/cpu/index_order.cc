@@ -136,28 +136,30 @@ void ToTensor(const Tensor5& to, const ConstTensor5& from, const TensorOrder& or
   });
 }
 
-std::optional<std::int64_t> ToPlanes(const Tensor5& to, const ConstTensor5& from, const TensorOrder& order) {
+std::optional<std::int64_t> ToPlanes(const Tensor5& to, const ConstTensor5& from, const TensorOrder& order,
+                                     NoElement no_element) {
   const Transposer transpose(order.size[2], order.size[1], order.size[0]);
-  constexpr std::int64_t kNoBadIndex = -1;  // -1 is legal
-  std::atomic<std::int64_t> bad_index{kNoBadIndex};
+  std::atomic<bool> met_bad_index{false};
+  std::atomic<std::int64_t> bad_index{0};
   ForEachIndexRun(to, from, order.positions(), [&](const IndexRun& run) HWY_ATTR {
     const Integers d;
     const auto none = hn::Set(d, -1);
     ConvertRun(run, [&](VecOf<Integers> v, VecOf<Integers> begins, std::size_t used) CENOTE_VECTOR_LAMBDA {
       const auto ends = hn::Add(begins, hn::Set(d, order.positions()));
       const auto outside = hn::Or(hn::Lt(v, begins), hn::Not(hn::Lt(v, ends)));
-      const auto bad = hn::And(hn::And(outside, hn::Ne(v, none)), hn::FirstN(d, used));
+      const auto refused = no_element == NoElement::kLegal ? hn::And(outside, hn::Ne(v, none)) : outside;
+      const auto bad = hn::And(refused, hn::FirstN(d, used));
       if (HWY_UNLIKELY(!hn::AllFalse(d, bad))) {
         HWY_ALIGN std::int64_t indices[kMaxLanes<std::int64_t>];
         hn::Store(v, d, indices);
         bad_index.store(indices[hn::FindFirstTrue(d, bad)]);
+        met_bad_index.store(true);
       }
       const auto position = hn::IfThenZeroElse(outside, hn::Sub(v, begins));
       return hn::IfThenElse(outside, none, order.column_major ? transpose(position) : position);
     });
   });
-  const std::int64_t bad = bad_index.load();
-  return bad == kNoBadIndex ? std::nullopt : std::optional(bad);
+  return met_bad_index.load() ? std::optional(bad_index.load()) : std::nullopt;
 }
 
 constexpr IndexOrderBackend kTable{ToTensor, ToPlanes};

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <optional>
 
-#include "backend.h"
 #include "core/check.h"
 
 namespace cenote {
@@ -19,14 +18,6 @@ TensorOrder tensor_order(const OpName& op, const Dims& x_sizes, IndexOrder order
 const IndexOrderBackend& loops_for(const TensorOrder& order) {
   constexpr std::int64_t kBeyond = std::int64_t{1} << 52;
   return (order.positions() < kBeyond ? backend() : reference_backend()).index_order;
-}
-
-bool has_no_element(const ConstTensorView& dense) {
-  const auto* const positions = static_cast<const std::int64_t*>(dense.data);
-  const std::int64_t count = element_count(dense.sizes);
-  bool found = false;
-  for (std::int64_t i = 0; i < count; ++i) found |= positions[i] == -1;
-  return found;
 }
 
 }  // namespace
@@ -50,11 +41,10 @@ ConstTensorView to_plane_positions(const OpName& op, const ConstTensorView& indi
   const TensorOrder counted = tensor_order(op, x_sizes, order);
   const ConstTensor5 from = read_argument(op, "indices", indices);
   converted = output_like(op, DType::i64, indices.sizes, indices);
-  const std::optional<std::int64_t> outside =
-      loops_for(counted).to_planes(written_argument(op, "indices", converted, indices.sizes), from, counted);
-  const bool refused = !outside && none == NoElement::kRefused && has_no_element(converted);
-  require(!outside && !refused, op.name, "indices must point into their own planes of the tensor",
-          none == NoElement::kLegal ? ", or be -1" : "", ", got ", outside.value_or(-1));
+  const std::optional<std::int64_t> outside = loops_for(counted).to_planes(
+      written_argument(op, "indices", converted, indices.sizes), from, counted, none);
+  require(!outside, op.name, "indices must point into their own planes of the tensor",
+          none == NoElement::kLegal ? ", or be -1" : "", ", got ", outside.value_or(0));
   return converted;
 }
 

@@ -2,6 +2,7 @@
 // tensor.
 #pragma once
 
+#include "backend.h"
 #include "cenote/window.h"
 #include "ops/tensor_check.h"
 
@@ -12,9 +13,6 @@ void check_index_order(const OpName& op, DType indices_dtype, IndexOrder order);
 
 /// Positions inside planes of x become what `order` counts; -1 stays.
 void from_plane_positions(const OpName& op, const TensorView& indices, const Dims& x_sizes, IndexOrder order);
-
-/// Whether -1, the index of a window without an element, is legal.
-enum class NoElement { kLegal, kRefused };
 
 /// Indices as positions inside planes: a view of themselves, or of what `converted` then holds. x_sizes are
 /// the sizes of the tensor that they point into. Throws Error for an index outside of its own plane.

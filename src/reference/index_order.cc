@@ -30,14 +30,15 @@ void to_tensor(const Tensor5& to, const ConstTensor5& from, const TensorOrder& o
   });
 }
 
-std::optional<std::int64_t> to_planes(const Tensor5& to, const ConstTensor5& from, const TensorOrder& order) {
+std::optional<std::int64_t> to_planes(const Tensor5& to, const ConstTensor5& from, const TensorOrder& order,
+                                      NoElement none) {
   std::optional<std::int64_t> bad;
   for_each_plane(from.size, [&](std::int64_t n, std::int64_t c) {
     const std::int64_t begin = (n * from.size[1] + c) * order.positions();
     for_each_in_plane(from.size, n, c, [&](const Array5& position) {
       const auto index = load<std::int64_t>(from, position);
       const bool inside = index >= begin && index - begin < order.positions();
-      if (!inside && index != kNoElement) bad = index;
+      if (!inside && (index != kNoElement || none == NoElement::kRefused)) bad = index;
       const std::int64_t own = inside ? index - begin : 0;
       store(to, position, !inside ? kNoElement : order.column_major ? row_major(order, own) : own);
     });
