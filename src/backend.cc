@@ -25,12 +25,13 @@ std::vector<NamedBackend> build_list() {
     cpu::choose_target(target);
     list.push_back(
         {target.name,
-         {cpu::window(), cpu::adaptive(), cpu::global(), cpu::unpool(), cpu::smooth(), cpu::select(),
-          cpu::random(), cpu::convert(), cpu::wide_integer(), cpu::index_order(), false}});
+         {cpu::window(), cpu::narrow(), cpu::adaptive(), cpu::global(), cpu::unpool(), cpu::smooth(),
+          cpu::select(), cpu::random(), cpu::convert(), cpu::wide_integer(), cpu::index_order(), false}});
   }
   cpu::choose_target(targets.front());
   list.push_back({"reference",
                   {reference::window,
+                   {},
                    reference::adaptive,
                    reference::global,
                    reference::unpool,

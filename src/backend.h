@@ -32,6 +32,13 @@ struct WindowBackend {
                        const Divisor& divisor);
 };
 
+/// Windows over f16, bf16, i8 and u8 as they lie in memory. False for what is left to loops that take f32 or
+/// f64, in working memory; nothing is written then. Null in the reference.
+struct NarrowBackend {
+  bool (*max)(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& axes);
+  bool (*avg)(const Tensor5& y, const ConstTensor5& x, const WindowAxes& axes, const Divisor& divisor);
+};
+
 /// The window of an output follows from the sizes of x and y.
 struct AdaptiveBackend {
   void (*max)(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x);
@@ -145,6 +152,7 @@ struct IndexOrderBackend {
 
 struct Backend {
   WindowBackend window;
+  NarrowBackend narrow;
   AdaptiveBackend adaptive;
   GlobalBackend global;
   UnpoolBackend unpool;
@@ -177,6 +185,7 @@ extern const IndexOrderBackend index_order;
 namespace cpu {
 // The tables of the Highway target in use.
 const WindowBackend& window();
+const NarrowBackend& narrow();
 const AdaptiveBackend& adaptive();
 const GlobalBackend& global();
 const UnpoolBackend& unpool();

@@ -226,7 +226,9 @@ std::vector<Row> with_passes(const std::vector<Row>& rows, const std::vector<con
 
 std::vector<Row> all_rows(Extent extent, int threads) {
   if (extent == Extent::kSmoke) return smoke_rows();
-  std::vector<Row> rows = op_rows({{32, 64, 112, 112}, {1, 64, 112, 112}, {32, 128, 28, 28}});
+  std::vector<Sizes> shapes{{32, 64, 112, 112}, {1, 64, 112, 112}};
+  if (extent == Extent::kFull) shapes.push_back({32, 128, 28, 28});
+  std::vector<Row> rows = op_rows(shapes);
   std::vector<Row> others;
   for (const std::vector<Row>& more : {headline_rows(), network_rows(), sweep_rows(threads)})
     others.insert(others.end(), more.begin(), more.end());

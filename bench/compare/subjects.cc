@@ -49,80 +49,70 @@ Axes as_plane(Axes axes) {
   return axes;
 }
 
-Subject max_1d(const Axes& a) {
-  return {[a](const at::Tensor& x) {
-            return at::max_pool1d(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
+/// torch's functions for one rank.
+template <class Forward, class WithIndices, class Backward>
+Subject max_windows(const Axes& a, Forward forward, WithIndices with_indices, Backward backward) {
+  return {
+      [=](const at::Tensor& x) { return forward(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode); },
+      [=](const at::Tensor& x) {
+        return with_indices(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
+      },
+      [=](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
+        return backward(grad_y, x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode, indices);
+      }};
+}
+
+template <class Forward, class Backward>
+Subject avg_windows(const Axes& a, Forward forward, Backward backward) {
+  return {[=](const at::Tensor& x) {
+            return forward(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.include_padding, std::nullopt);
           },
-          [a](const at::Tensor& x) {
-            return at::max_pool1d_with_indices(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
-          },
-          [p = as_plane(a)](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
-            return at::max_pool2d_with_indices_backward(grad_y.unsqueeze(2), x.unsqueeze(2), p.kernel,
-                                                        p.stride, p.padding, p.dilation, p.ceil_mode,
-                                                        indices.unsqueeze(2))
-                .squeeze(2);
+          {},
+          [=](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
+            return backward(grad_y, x, a.kernel, a.stride, a.padding, a.ceil_mode, a.include_padding,
+                            std::nullopt);
           }};
+}
+
+Subject::Backward on_planes(const Subject::Backward& backward) {
+  return [=](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
+    const at::Tensor record = indices.defined() ? indices.unsqueeze(2) : indices;
+    return backward(grad_y.unsqueeze(2), x.unsqueeze(2), record).squeeze(2);
+  };
 }
 
 Subject max_2d(const Axes& a) {
-  return {[a](const at::Tensor& x) {
-            return at::max_pool2d(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
-          },
-          [a](const at::Tensor& x) {
-            return at::max_pool2d_with_indices(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
-          },
-          [a](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
-            return at::max_pool2d_with_indices_backward(grad_y, x, a.kernel, a.stride, a.padding, a.dilation,
-                                                        a.ceil_mode, indices);
-          }};
+  return max_windows(a, at::max_pool2d, at::max_pool2d_with_indices, at::max_pool2d_with_indices_backward);
 }
 
-Subject max_3d(const Axes& a) {
-  return {[a](const at::Tensor& x) {
-            return at::max_pool3d(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
-          },
-          [a](const at::Tensor& x) {
-            return at::max_pool3d_with_indices(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
-          },
-          [a](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices) {
-            return at::max_pool3d_with_indices_backward(grad_y, x, a.kernel, a.stride, a.padding, a.dilation,
-                                                        a.ceil_mode, indices);
-          }};
+Subject avg_2d(const Axes& a) { return avg_windows(a, at::avg_pool2d, at::avg_pool2d_backward); }
+
+Subject max_1d(const Axes& a) {
+  Subject subject = max_2d(as_plane(a));
+  subject.forward = [a](const at::Tensor& x) {
+    return at::max_pool1d(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
+  };
+  subject.forward_indices = [a](const at::Tensor& x) {
+    return at::max_pool1d_with_indices(x, a.kernel, a.stride, a.padding, a.dilation, a.ceil_mode);
+  };
+  subject.backward = on_planes(subject.backward);
+  return subject;
 }
 
 Subject avg_1d(const Axes& a) {
-  return {[a](const at::Tensor& x) {
-            return at::avg_pool1d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.include_padding);
-          },
-          {},
-          [p = as_plane(a)](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
-            return at::avg_pool2d_backward(grad_y.unsqueeze(2), x.unsqueeze(2), p.kernel, p.stride, p.padding,
-                                           p.ceil_mode, p.include_padding, std::nullopt)
-                .squeeze(2);
-          }};
+  Subject subject = avg_2d(as_plane(a));
+  subject.forward = [a](const at::Tensor& x) {
+    return at::avg_pool1d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.include_padding);
+  };
+  subject.backward = on_planes(subject.backward);
+  return subject;
 }
 
-Subject avg_2d(const Axes& a) {
-  return {[a](const at::Tensor& x) {
-            return at::avg_pool2d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.include_padding);
-          },
-          {},
-          [a](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
-            return at::avg_pool2d_backward(grad_y, x, a.kernel, a.stride, a.padding, a.ceil_mode,
-                                           a.include_padding, std::nullopt);
-          }};
+Subject max_3d(const Axes& a) {
+  return max_windows(a, at::max_pool3d, at::max_pool3d_with_indices, at::max_pool3d_with_indices_backward);
 }
 
-Subject avg_3d(const Axes& a) {
-  return {[a](const at::Tensor& x) {
-            return at::avg_pool3d(x, a.kernel, a.stride, a.padding, a.ceil_mode, a.include_padding);
-          },
-          {},
-          [a](const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor&) {
-            return at::avg_pool3d_backward(grad_y, x, a.kernel, a.stride, a.padding, a.ceil_mode,
-                                           a.include_padding, std::nullopt);
-          }};
-}
+Subject avg_3d(const Axes& a) { return avg_windows(a, at::avg_pool3d, at::avg_pool3d_backward); }
 
 /// torch's global average has no op of its own: its adaptive one turns into a mean, whose gradient is an
 /// expanded quotient; written out here.

@@ -14,12 +14,14 @@ namespace cenote_bench {
 using Output = std::tuple<at::Tensor, at::Tensor>;
 
 struct Subject {
+  using Backward =
+      std::function<at::Tensor(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices)>;
+
   /// Differentiable. Empty for an op that reads indices.
   std::function<at::Tensor(const at::Tensor& x)> forward;
   std::function<Output(const at::Tensor& x)> forward_indices = {};
   /// Empty for an expression, whose backward is autograd's.
-  std::function<at::Tensor(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& indices)>
-      backward = {};
+  Backward backward = {};
   std::function<at::Tensor(const at::Tensor& x, const at::Tensor& indices)> unpool = {};
 
   bool is_expression() const { return forward && !backward; }

@@ -61,7 +61,7 @@ template <class Reduction, bool kTile, bool kLong, class T, class Emit>
 HWY_INLINE void ReduceChannels(const PixelTaps<T>& taps, std::int64_t c, std::size_t part, const Emit& emit) {
   const WideTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto identity = hn::Set(d, Reduction::template identity<T>());
+  const auto identity = hn::Set(d, Reduction::template identity<LaneOf<T>>());
   auto acc0 = identity, acc1 = identity, acc2 = identity, acc3 = identity;
   auto total0 = identity, total1 = identity, total2 = identity, total3 = identity;
   const auto flush = [&]() CENOTE_VECTOR_LAMBDA {
@@ -77,10 +77,10 @@ HWY_INLINE void ReduceChannels(const PixelTaps<T>& taps, std::int64_t c, std::si
   std::int64_t terms = 0;
   ForEachTap(taps, [&](const T* from, std::int64_t) CENOTE_VECTOR_LAMBDA {
     if constexpr (kTile) {
-      acc0 = Reduction::combine(d, acc0, hn::LoadU(d, from + c));
-      acc1 = Reduction::combine(d, acc1, hn::LoadU(d, from + c + lanes));
-      acc2 = Reduction::combine(d, acc2, hn::LoadU(d, from + c + 2 * lanes));
-      acc3 = Reduction::combine(d, acc3, hn::LoadU(d, from + c + 3 * lanes));
+      acc0 = Reduction::combine(d, acc0, LoadVector(d, from + c));
+      acc1 = Reduction::combine(d, acc1, LoadVector(d, from + c + lanes));
+      acc2 = Reduction::combine(d, acc2, LoadVector(d, from + c + 2 * lanes));
+      acc3 = Reduction::combine(d, acc3, LoadVector(d, from + c + 3 * lanes));
     } else {
       acc0 = Reduction::combine(d, acc0, LoadLanes<true>(d, from + c, 1, part));
     }
@@ -126,7 +126,7 @@ HWY_INLINE void MaxPixelWithKeys(const PixelTaps<T>& taps, std::int64_t channels
   const WideTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto lowest = hn::Set(d, MaxReduction::identity<T>());
+  const auto lowest = hn::Set(d, MaxReduction::identity<LaneOf<T>>());
   const auto first = hn::Set(di, static_cast<Key>(taps.first_number(0)));
   std::int64_t c = 0;
   for (; c + 4 * lanes <= channels; c += 4 * lanes) {
@@ -134,10 +134,10 @@ HWY_INLINE void MaxPixelWithKeys(const PixelTaps<T>& taps, std::int64_t channels
     auto key0 = first, key1 = first, key2 = first, key3 = first;
     ForEachTap(taps, [&](const T* from, std::int64_t number) CENOTE_VECTOR_LAMBDA {
       const auto tap = hn::Set(di, static_cast<Key>(number));
-      TakeBetter(d, di, hn::LoadU(d, from + c), tap, best0, key0);
-      TakeBetter(d, di, hn::LoadU(d, from + c + lanes), tap, best1, key1);
-      TakeBetter(d, di, hn::LoadU(d, from + c + 2 * lanes), tap, best2, key2);
-      TakeBetter(d, di, hn::LoadU(d, from + c + 3 * lanes), tap, best3, key3);
+      TakeBetter(d, di, LoadVector(d, from + c), tap, best0, key0);
+      TakeBetter(d, di, LoadVector(d, from + c + lanes), tap, best1, key1);
+      TakeBetter(d, di, LoadVector(d, from + c + 2 * lanes), tap, best2, key2);
+      TakeBetter(d, di, LoadVector(d, from + c + 3 * lanes), tap, best3, key3);
     });
     values.store(d, c, best0);
     values.store(d, c + lanes, best1);
@@ -221,12 +221,12 @@ void ChannelsLastMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) 
 template <class T>
 void ChannelsLastMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5& indices,
                                 const Axes& axes) {
-  using Key = hwy::MakeSigned<T>;
+  using Key = hwy::MakeSigned<LaneOf<T>>;
   const std::int64_t channels = x.size[1];
   const RecordWriter record(indices, x.size, axes);
   const auto make_state = [&] {
     Scratch<Key> keys;
-    keys.resize(static_cast<std::size_t>(channels + PhaseBuffer<T>::kSlack));
+    keys.resize(static_cast<std::size_t>(channels + PhaseBuffer<Key>::kSlack));
     return keys;
   };
   ForEachPixel<T>(x, y, axes, indices.dtype == DType::i64, make_state,
@@ -234,7 +234,7 @@ void ChannelsLastMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const T
                       HWY_ATTR {
                         T* const to = row_of<T>(y, at[0], 0, at[1], at[2]) + ow * y.stride[4];
                         if (taps.rows.count() == 0 || taps.count == 0) {
-                          std::fill(to, to + channels, MaxReduction::identity<T>());
+                          std::fill(to, to + channels, static_cast<T>(MaxReduction::identity<LaneOf<T>>()));
                           std::fill(keys.get(), keys.get() + channels, kNoKey<Key>);
                         } else {
                           MaxPixelWithKeys(taps, channels, RowSink<T>(to, 1, channels), keys.get());

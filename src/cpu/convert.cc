@@ -22,17 +22,6 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Vectors of binary16: AVX2 and later convert in hardware.
-#undef CENOTE_HALF_VECTORS
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-#define CENOTE_HALF_VECTORS 1
-#else
-#define CENOTE_HALF_VECTORS 0
-#endif
-
-template <class T>
-constexpr bool kIsHalf = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
-
 /// An i64 that f64 stands for in order: sign and magnitude, as f64 has them, the magnitude moved past the
 /// 2^52 numbers that are not normal, which some processes treat as 0. The ends of the range are infinite.
 struct OrderedInteger {
@@ -76,37 +65,20 @@ HWY_INLINE To convert_one(From value) {
   }
 }
 
-/// bfloat16 in integers, so that the loop vectorises.
-HWY_INLINE std::uint16_t upper_half(float value) {
-  const auto wide = std::bit_cast<std::uint32_t>(value);
-  const bool nan = (wide & 0x7FFFFFFFU) > 0x7F800000U;
-  const std::uint32_t rounded = wide + 0x7FFFU + ((wide >> 16) & 1U);
-  return static_cast<std::uint16_t>((nan ? wide | 0x400000U : rounded) >> 16);
-}
-
 /// Elements that the loop below converts by whole vectors; the rest is left to the caller.
 template <class To, class From>
 std::int64_t ConvertVectors([[maybe_unused]] const From* from, [[maybe_unused]] To* to,
                             [[maybe_unused]] std::int64_t count, [[maybe_unused]] bool reverse) {
   std::int64_t i = 0;
-#if CENOTE_HALF_VECTORS
-  const hn::CappedTag<float, 8> d;
-  const hn::Rebind<hwy::float16_t, decltype(d)> dh;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto flip = hn::Set(d, reverse ? -0.0F : 0.0F);
-  if constexpr (std::is_same_v<From, Float16> && std::is_same_v<To, float>) {
-    for (; i + lanes <= count; i += lanes) {
-      const auto halves = hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(from + i));
-      hn::StoreU(hn::Xor(hn::PromoteTo(d, halves), flip), d, to + i);
+  constexpr bool kHalves = kIsHalf<From> != kIsHalf<To> && std::is_same_v<LaneOf<From>, LaneOf<To>>;
+  constexpr bool kBrain = std::is_same_v<From, BFloat16> || std::is_same_v<To, BFloat16>;
+  if constexpr (kHalves && (kBrain || kConvertsHalf)) {
+    const WideTag<To> d;
+    const auto flip = hn::Set(d, reverse ? -0.0F : 0.0F);
+    for (; i + lanes_of<To>() <= count; i += lanes_of<To>()) {
+      StoreVector(d, hn::Xor(LoadVector(d, from + i), flip), to + i);
     }
   }
-  if constexpr (std::is_same_v<To, Float16> && std::is_same_v<From, float>) {
-    for (; i + lanes <= count; i += lanes) {
-      const auto halves = hn::DemoteTo(dh, hn::Xor(hn::LoadU(d, from + i), flip));
-      hn::StoreU(halves, dh, reinterpret_cast<hwy::float16_t*>(to + i));
-    }
-  }
-#endif
   return i;
 }
 
@@ -131,10 +103,6 @@ void ConvertRow(const From* from, std::int64_t from_stride, To* to, std::int64_t
   };
   if (from_stride != 1 || to_stride != 1) {
     for (std::int64_t i = 0; i < count; ++i) to[i * to_stride] = one(from[i * from_stride]);
-    return;
-  }
-  if constexpr (std::is_same_v<To, BFloat16> && std::is_same_v<From, float>) {
-    for (std::int64_t i = 0; i < count; ++i) to[i].bits = upper_half(reverse ? -from[i] : from[i]);
     return;
   }
   for (std::int64_t i = ConvertVectors(from, to, count, reverse); i < count; ++i) to[i] = one(from[i]);

@@ -34,16 +34,13 @@ template <class Reduction, int kTaps, bool kGather, class T, class Emit>
 HWY_INLINE void ReduceTaps(const TapSources<T>& sources, std::int64_t outs, std::int64_t stride,
                            const Emit& emit) {
   const RowTag<T> d;
-  const hn::RebindToSigned<decltype(d)> di;
-  using TI = hn::TFromD<decltype(di)>;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto steps = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<TI>(stride)));
   const std::int64_t taps = kTaps > 0 ? kTaps : sources.count();
   for (std::int64_t m = 0; m < outs; m += lanes) {
     const VecOf<decltype(d)> reduced =
         ReduceBlocked<Reduction>(d, taps, [&](std::int64_t j) CENOTE_VECTOR_LAMBDA {
           if constexpr (kGather) {
-            return hn::GatherIndex(d, sources[j] + m * stride, steps);
+            return GatherApart(d, sources[j] + m * stride, stride);
           } else {
             return hn::LoadU(d, sources[j] + m);
           }
@@ -79,15 +76,15 @@ class RowSink {
     const std::int64_t left = std::min(count_ - m, lanes);
     if (stride_ == 1) {
       if (left == lanes) {
-        hn::StoreU(v, d, to_ + m);
+        StoreVector(d, v, to_ + m);
       } else {
         StorePart(d, v, to_ + m, static_cast<std::size_t>(left));
       }
       return;
     }
-    HWY_ALIGN T values[kMaxLanes<T>];
+    HWY_ALIGN LaneOf<T> values[kMaxLanes<T>];
     hn::Store(v, d, values);
-    for (std::int64_t i = 0; i < left; ++i) to_[(m + i) * stride_] = values[i];
+    for (std::int64_t i = 0; i < left; ++i) to_[(m + i) * stride_] = static_cast<T>(values[i]);
   }
 
  private:
@@ -193,8 +190,8 @@ void ForEachBufferedRow(const ConstTensor5& x, const Tensor5& y, const Axes& axe
   const std::int64_t items = Cursor::total(RowBatches::items(units, shares));
   parallel_for(items, row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     InputRows<T> rows;
-    std::array<RowBuffer<Reduction, T>, kRowBatch> buffers;
-    std::array<const PhaseBuffer<T>*, kRowBatch> positions{};
+    std::array<RowBuffer<Reduction, LaneOf<T>>, kRowBatch> buffers;
+    std::array<const PhaseBuffer<LaneOf<T>>*, kRowBatch> positions{};
     for (std::size_t i = 0; i < kRowBatch; ++i) {
       buffers[i].reserve(w, per_tile);
       positions[i] = &buffers[i].positions;
@@ -286,7 +283,7 @@ struct MaxRow {
 /// Sums are divided and stored.
 template <class T>
 struct AvgRow {
-  using State = ColumnDivisors<T>;
+  using State = ColumnDivisors<LaneOf<T>>;
   State thread_state() const { return {}; }
 
   struct Emitter : RowsSink<T> {
@@ -296,14 +293,14 @@ struct AvgRow {
       const auto row = hn::Set(d, factor);
       this->store(d, m, exact_inverses ? hn::Mul(v, hn::Mul(row, column)) : hn::Div(v, hn::Mul(row, column)));
     }
-    const T* columns;
-    T factor;
+    const LaneOf<T>* columns;
+    LaneOf<T> factor;
     bool exact_inverses;
   };
   Emitter emitter(State& columns, const Cursor::Index& at, std::int64_t first_out, std::int64_t outs,
                   std::int64_t step) const {
     columns.set(axes[2], divisor, first_out, outs);
-    const T factor = row_divisor<T>(axes, divisor, at[2], at[3]);
+    const auto factor = row_divisor<LaneOf<T>>(axes, divisor, at[2], at[3]);
     const bool exact = columns.powers_of_two() && power_of_two(factor);
     return {{y, at, first_out, outs, step},
             exact ? columns.inverses() : columns.get(),

@@ -75,12 +75,12 @@ HWY_INLINE Keyed<D, DI> MaxColumns(D d, DI di, const InputRows<T>& rows, std::in
 /// column held a NaN.
 template <bool kUnit, class T, class Key>
 HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride, std::int64_t row_radix,
-                                  bool count_positions, const Tile& tile, const PhaseBuffer<T>& values,
-                                  const PhaseBuffer<Key>& keys) {
+                                  bool count_positions, const Tile& tile,
+                                  const PhaseBuffer<LaneOf<T>>& values, const PhaseBuffer<Key>& keys) {
   const RowTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  constexpr T kLowest = MaxReduction::identity<T>();
+  constexpr auto kLowest = MaxReduction::identity<LaneOf<T>>();
   if (rows.count() == 0 || tile.cols == 0) {
     values.fill(0, tile.length, kLowest);
     keys.fill(0, tile.length, kNoKey<Key>);
@@ -91,7 +91,7 @@ HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride,
     const auto part = static_cast<std::size_t>(left >= lanes ? 0 : left);
     return MaxColumns<kUnit>(d, di, rows, (tile.first_col + col) * stride, stride, row_radix, part, saw_nan);
   };
-  T* const value_first = values.at(tile.lead);
+  auto* const value_first = values.at(tile.lead);
   Key* const key_first = keys.at(tile.lead);
   if (!values.split()) {
     const auto step = hn::Set(di, count_positions ? static_cast<Key>(lanes) : Key{0});
@@ -103,7 +103,7 @@ HWY_NOINLINE bool MaxRowsWithKeys(const InputRows<T>& rows, std::int64_t stride,
       position = hn::Add(position, step);
     }
   } else {
-    T* const value_second = values.at(tile.lead + 1);
+    auto* const value_second = values.at(tile.lead + 1);
     Key* const key_second = keys.at(tile.lead + 1);
     for (std::int64_t col = 0; col < tile.cols; col += 2 * lanes) {
       const std::int64_t left = tile.cols - col;
@@ -258,7 +258,8 @@ HWY_INLINE void MaxTapsWithKeys(const TapSources<T>& values, const TapSources<Ke
 template <bool kUnit, class T>
 void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const RecordWriter& record,
                           const Axes& axes, std::int64_t channels) {
-  using Key = hwy::MakeSigned<T>;
+  using Lane = LaneOf<T>;
+  using Key = hwy::MakeSigned<Lane>;
   const Axis& w = axes[2];
   const std::int64_t per_tile = outs_per_tile(w, channels);
   const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
@@ -272,19 +273,19 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const RecordW
     const RowTag<T> d;
     const hn::RebindToSigned<decltype(d)> di;
     InputRows<T> rows;
-    PhaseBuffer<T> values;
+    PhaseBuffer<Lane> values;
     PhaseBuffer<Key> keys;
-    TapSources<T> value_sources;
+    TapSources<Lane> value_sources;
     TapSources<Key> key_sources;
     Scratch<Key> chosen;
-    const std::int64_t gather_slack = gathers ? PhaseBuffer<T>::kSlack * w.stride() : 0;
+    const std::int64_t gather_slack = gathers ? PhaseBuffer<Lane>::kSlack * w.stride() : 0;
     values.reserve(longest, split, w.padding(), gather_slack);
     keys.reserve(longest, split, w.padding(), gather_slack);
     if (!doubled) {
       value_sources.set(values, w, 0);
       key_sources.set(keys, w, 0);
     }
-    chosen.resize(static_cast<std::size_t>(per_tile + PhaseBuffer<T>::kSlack));
+    chosen.resize(static_cast<std::size_t>(per_tile + PhaseBuffer<Lane>::kSlack));
     Cursor at(units, begin);
     Tile tile = make_tile(w, at[4], per_tile);
     const auto reduce = [&](auto nan, const RowSink<T>& sink) HWY_ATTR {
@@ -295,7 +296,7 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const RecordW
                               hn::StoreU(key, di, chosen.get() + m);
                             };
       if (doubled) {
-        T* const row = values.at(0);
+        Lane* const row = values.at(0);
         DoubleKeyedRow<kNan>(row, keys.at(0), tile.length, w);
         if (gathers) return MaxRunsWithKeys<true, kNan>(row, keys.at(0), w, numbers, tile.outs, emit);
         return MaxRunsWithKeys<false, kNan>(row, keys.at(0), w, numbers, tile.outs, emit);

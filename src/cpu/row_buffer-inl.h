@@ -137,7 +137,7 @@ HWY_INLINE void PrefetchRows(const InputRows<T>& rows, std::int64_t offset) {
 
 template <class Reduction, int kRows, bool kUnit, class T>
 HWY_NOINLINE void ReduceSomeRows(const InputRows<T>& rows, std::int64_t stride, const Tile& tile,
-                                 const PhaseBuffer<T>& buffer) {
+                                 const PhaseBuffer<LaneOf<T>>& buffer) {
   const RowTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t origin = tile.first_col * stride;
@@ -150,7 +150,7 @@ HWY_NOINLINE void ReduceSomeRows(const InputRows<T>& rows, std::int64_t stride, 
                                                          static_cast<std::size_t>(tile.cols - at));
   };
   if (!buffer.split()) {
-    T* const to = buffer.at(tile.lead);
+    auto* const to = buffer.at(tile.lead);
     for (; col + 2 * lanes <= tile.cols; col += 2 * lanes) {
       if (kRows == 0) PrefetchRows(rows, origin + col * stride);
       hn::StoreU(full(col), d, to + col);
@@ -160,8 +160,8 @@ HWY_NOINLINE void ReduceSomeRows(const InputRows<T>& rows, std::int64_t stride, 
     if (col < tile.cols) hn::StoreU(last(col), d, to + col);
     return;
   }
-  T* const first = buffer.at(tile.lead);
-  T* const second = buffer.at(tile.lead + 1);
+  auto* const first = buffer.at(tile.lead);
+  auto* const second = buffer.at(tile.lead + 1);
   for (; col + 2 * lanes <= tile.cols; col += 2 * lanes) {
     PrefetchRows(rows, origin + col * stride);
     StorePhases(d, full(col), full(col + lanes), first + col / 2, second + col / 2);
@@ -188,9 +188,9 @@ void FillBeside(const Tile& tile, const PhaseBuffer<T>& buffer) {
 /// Vertical pass: the reduction of all rows, column by column, into the buffer.
 template <class Reduction, bool kUnit, class T>
 void ReduceRows(const InputRows<T>& rows, std::int64_t stride, const Tile& tile,
-                const PhaseBuffer<T>& buffer) {
+                const PhaseBuffer<LaneOf<T>>& buffer) {
   if (rows.count() == 0 || tile.cols == 0) {
-    buffer.fill(0, tile.length, Reduction::template identity<T>());
+    buffer.fill(0, tile.length, Reduction::template identity<LaneOf<T>>());
     return;
   }
   switch (rows.count()) {

@@ -81,35 +81,42 @@ T* row_of(const Tensor& tensor, std::int64_t n, std::int64_t c, std::int64_t d, 
 template <class T>
 class InputRows {
  public:
+  InputRows() = default;
+  InputRows(const InputRows&) = delete;
+  InputRows& operator=(const InputRows&) = delete;
+
   void collect(const ConstTensor5& x, const T* plane, const Axes& axes, std::int64_t od, std::int64_t oh) {
     collect(x, plane, axes, axes[0].taps(od), axes[1].taps(oh));
   }
   void collect(const ConstTensor5& x, const T* plane, const Axes& axes, const Taps& d, const Taps& h) {
     count_ = d.count * h.count;
-    rows_.resize(static_cast<std::size_t>(count_));
-    taps_.resize(static_cast<std::size_t>(count_));
-    lines_.resize(static_cast<std::size_t>(count_));
-    std::int64_t next = 0;
+    const auto count = static_cast<std::size_t>(count_);
+    rows_ = count <= few_.size() ? few_.data() : many_.resize(count);
+    Row* next = rows_;
     for (std::int64_t i = 0; i < d.count; ++i) {
-      const T* slice = plane + (d.position + i * axes[0].dilation()) * x.stride[2];
-      for (std::int64_t j = 0; j < h.count; ++j, ++next) {
-        rows_.get()[next] = slice + (h.position + j * axes[1].dilation()) * x.stride[3];
-        taps_.get()[next] = (d.first + i) * axes[1].kernel() + h.first + j;
-        lines_.get()[next] =
-            (d.position + i * axes[0].dilation()) * axes[1].in() + h.position + j * axes[1].dilation();
+      const std::int64_t slice = d.position + i * axes[0].dilation();
+      for (std::int64_t j = 0; j < h.count; ++j) {
+        const std::int64_t line = h.position + j * axes[1].dilation();
+        *next++ = {plane + slice * x.stride[2] + line * x.stride[3],
+                   (d.first + i) * axes[1].kernel() + h.first + j, slice * axes[1].in() + line};
       }
     }
   }
   std::int64_t count() const { return count_; }
-  const T* row(std::int64_t i) const { return rows_.get()[i]; }
-  std::int64_t tap(std::int64_t i) const { return taps_.get()[i]; }
+  const T* row(std::int64_t i) const { return rows_[i].data; }
+  std::int64_t tap(std::int64_t i) const { return rows_[i].tap; }
   /// Number of the row in its plane, d * H + h.
-  std::int64_t line(std::int64_t i) const { return lines_.get()[i]; }
+  std::int64_t line(std::int64_t i) const { return rows_[i].line; }
 
  private:
-  Scratch<const T*> rows_;
-  Scratch<std::int64_t> lines_;
-  Scratch<std::int64_t> taps_;
+  struct Row {
+    const T* data;
+    std::int64_t tap;
+    std::int64_t line;
+  };
+  std::array<Row, 16> few_;
+  Scratch<Row> many_;
+  Row* rows_ = nullptr;
   std::int64_t count_ = 0;
 };
 

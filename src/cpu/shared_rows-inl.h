@@ -68,10 +68,14 @@ class RowBatches {
   std::int64_t size_ = 0;
 };
 
-/// Whether kRowBatch output rows below each other have input rows that all of them read.
+/// Whether windows are such that pairs of input rows serve two output rows each.
+inline bool pairs_rows(std::int64_t kernel, std::int64_t stride) { return kernel == 3 && stride == 1; }
+
+/// Whether kRowBatch output rows below each other have input rows that all of them read, or pairs.
 inline bool shares_rows(const Axis& h) {
   // Strides are small enough to multiply where there are several outputs.
-  return h.out() >= kRowBatch && h.dilation() == 1 && h.kernel() > (kRowBatch - 1) * h.stride();
+  if (h.out() < kRowBatch || h.dilation() != 1) return false;
+  return h.kernel() > (kRowBatch - 1) * h.stride() || pairs_rows(h.kernel(), h.stride());
 }
 
 /// The input rows of kRowBatch output rows whose windows are whole: slices of D, each of rows one pitch
@@ -100,6 +104,20 @@ HWY_INLINE void ReduceSlice(const SharedRows<T>& shared, const T* slice, std::in
       return LoadLanes<kUnit>(d, slice + (first + row) * shared.pitch, stride, part);
     });
   };
+  if (pairs_rows(shared.height, step)) {
+    const auto row = [&](std::int64_t number) CENOTE_VECTOR_LAMBDA {
+      return LoadLanes<kUnit>(d, slice + number * shared.pitch, stride, part);
+    };
+    const auto row2 = row(2);
+    const auto row3 = row(3);
+    const auto first = Reduction::combine(d, row(1), row2);
+    const auto second = Reduction::combine(d, row3, row(4));
+    outs[0] = Reduction::combine(d, row(0), first);
+    outs[1] = Reduction::combine(d, first, row3);
+    outs[2] = Reduction::combine(d, row2, second);
+    outs[3] = Reduction::combine(d, second, row(5));
+    return;
+  }
   const auto core = reduce(3 * step, shared.height - 3 * step);
   const auto above2 = reduce(2 * step, step);
   const auto above1 = Reduction::combine(d, reduce(step, step), above2);
@@ -128,7 +146,7 @@ HWY_INLINE void ReduceSharedColumns(const SharedRows<T>& shared, std::int64_t of
 /// The vertical pass of kRowBatch output rows.
 template <class Reduction, bool kUnit, class T>
 HWY_NOINLINE void ReduceRowsTogether(const SharedRows<T>& shared, std::int64_t stride, const Tile& tile,
-                                     const std::array<const PhaseBuffer<T>*, kRowBatch>& buffers) {
+                                     const std::array<const PhaseBuffer<LaneOf<T>>*, kRowBatch>& buffers) {
   const RowTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t origin = tile.first_col * stride;
@@ -148,7 +166,7 @@ HWY_NOINLINE void ReduceRowsTogether(const SharedRows<T>& shared, std::int64_t s
     const bool two = col + lanes < tile.cols;
     reduce(two ? col + lanes : col, high);
     for (std::size_t i = 0; i < kRowBatch; ++i) {
-      const PhaseBuffer<T>& to = *buffers[i];
+      const PhaseBuffer<LaneOf<T>>& to = *buffers[i];
       if (to.split()) {
         StorePhases(d, low[i], high[i], to.at(tile.lead) + col / 2, to.at(tile.lead + 1) + col / 2);
       } else {
@@ -157,7 +175,7 @@ HWY_NOINLINE void ReduceRowsTogether(const SharedRows<T>& shared, std::int64_t s
       }
     }
   }
-  for (const PhaseBuffer<T>* buffer : buffers) FillBeside<Reduction>(tile, *buffer);
+  for (const PhaseBuffer<LaneOf<T>>* buffer : buffers) FillBeside<Reduction>(tile, *buffer);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -7,9 +7,12 @@
 #define CENOTE_CPU_VECTOR_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
+#include "cenote/half.h"
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
@@ -27,13 +30,20 @@ using VecOf = hn::Vec<D>;
 #undef CENOTE_VECTOR_LAMBDA
 #define CENOTE_VECTOR_LAMBDA HWY_ATTR __attribute__((always_inline))
 
+template <class T>
+constexpr bool kIsHalf = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
+
+/// What the lanes hold that elements of T are loaded to: f16 and bf16 are widened.
+template <class T>
+using LaneOf = std::conditional_t<kIsHalf<T>, float, T>;
+
 /// Lanes of the widest vector of this target.
 template <class T>
-constexpr std::size_t kMaxLanes = HWY_MAX_BYTES / sizeof(T);
+constexpr std::size_t kMaxLanes = HWY_MAX_BYTES / sizeof(LaneOf<T>);
 
 /// Vectors as wide as they come.
 template <class T>
-using WideTag = hn::ScalableTag<T>;
+using WideTag = hn::ScalableTag<LaneOf<T>>;
 
 template <class T>
 std::int64_t lanes_of() {
@@ -43,15 +53,14 @@ std::int64_t lanes_of() {
 /// Vectors along rows stay at 32 bytes: the shifted loads of a row buffer straddle cache lines, with 64 bytes
 /// every one of them. [32, 64, 112, 112] f32, 3x3 stride 2 max, two threads: 10.0 ms with 64, 7.2 ms with 32.
 template <class T>
-using RowTag = hn::CappedTag<T, 32 / sizeof(T)>;
+using RowTag = hn::CappedTag<LaneOf<T>, 32 / sizeof(LaneOf<T>)>;
 
-// AVX2 and later mask loads and stores in hardware; elsewhere a small buffer does it.
-#undef CENOTE_MASKED_ACCESS
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-#define CENOTE_MASKED_ACCESS 1
-#else
-#define CENOTE_MASKED_ACCESS 0
-#endif
+/// Whether the machine masks loads and stores of elements of so many bytes; elsewhere a small buffer does it.
+template <class T>
+constexpr bool kMasksAccess = HWY_TARGET == HWY_AVX3 || (HWY_TARGET == HWY_AVX2 && sizeof(T) >= 4);
+
+/// Whether the machine converts f16.
+constexpr bool kConvertsHalf = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
 
 /// A hint: any address will do. (Compilers turn __builtin_prefetch into a prefetch for reading where the
 /// baseline lacks one for writing; processors that do lack it ignore the instruction.)
@@ -71,42 +80,114 @@ void ask_ahead(T* to, std::int64_t count) {
   for (std::int64_t i = 0; i < count; i += kLine) prefetch_for_write(to + i + kAhead);
 }
 
+/// The halves of the lanes of D, as they lie in memory.
+template <class D>
+using HalvesTag = hn::Rebind<std::uint16_t, D>;
+
+template <class T, class D>
+HWY_INLINE VecOf<D> WidenHalves(D d, VecOf<HalvesTag<D>> halves) {
+  static_assert(kIsHalf<T>);
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const hn::RebindToUnsigned<D> du;
+    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, halves)));
+  } else {
+    return hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, D>(), halves));
+  }
+}
+
+/// Rounded to nearest, ties to even; NaN stays.
+template <class T, class D>
+HWY_INLINE VecOf<HalvesTag<D>> RoundToHalves(D d, VecOf<D> v) {
+  static_assert(kIsHalf<T>);
+  const HalvesTag<D> dh;
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const hn::RebindToUnsigned<D> du;
+    const auto bits = hn::BitCast(du, v);
+    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
+    const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFF)));
+    const auto quiet = hn::Or(bits, hn::Set(du, 0x400000));
+    const auto chosen = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, rounded);
+    (void)d;
+    return hn::TruncateTo(dh, hn::ShiftRight<16>(chosen));
+  } else {
+    return hn::BitCast(dh, hn::DemoteTo(hn::Rebind<hwy::float16_t, D>(), v));
+  }
+}
+
+/// A vector from neighbours in memory.
+template <class D, class T>
+HWY_INLINE VecOf<D> LoadVector(D d, const T* from) {
+  if constexpr (kIsHalf<T>) {
+    return WidenHalves<T>(d, hn::LoadU(HalvesTag<D>(), &from->bits));
+  } else {
+    return hn::LoadU(d, from);
+  }
+}
+
+template <class D, class T>
+HWY_INLINE void StoreVector(D d, VecOf<D> v, T* to) {
+  if constexpr (kIsHalf<T>) {
+    hn::StoreU(RoundToHalves<T>(d, v), HalvesTag<D>(), &to->bits);
+  } else {
+    hn::StoreU(v, d, to);
+  }
+}
+
 /// The first n lanes from `from`; the others are 0.
 template <class D, class T>
 HWY_INLINE VecOf<D> LoadPart(D d, const T* from, std::size_t n) {
-#if CENOTE_MASKED_ACCESS
-  return hn::MaskedLoad(hn::FirstN(d, n), d, from);
-#else
-  HWY_ALIGN T lanes[kMaxLanes<T>] = {};
-  for (std::size_t i = 0; i < n; ++i) lanes[i] = from[i];
-  return hn::Load(d, lanes);
-#endif
+  if constexpr (kIsHalf<T>) {
+    return WidenHalves<T>(d, LoadPart(HalvesTag<D>(), &from->bits, n));
+  } else if constexpr (kMasksAccess<T>) {
+    return hn::MaskedLoad(hn::FirstN(d, n), d, from);
+  } else {
+    HWY_ALIGN T lanes[kMaxLanes<T>] = {};
+    for (std::size_t i = 0; i < n; ++i) lanes[i] = from[i];
+    return hn::Load(d, lanes);
+  }
 }
 
 template <class D, class T>
 HWY_INLINE void StorePart(D d, VecOf<D> v, T* to, std::size_t n) {
-#if CENOTE_MASKED_ACCESS
-  hn::BlendedStore(v, hn::FirstN(d, n), d, to);
-#else
-  HWY_ALIGN T lanes[kMaxLanes<T>] = {};
-  hn::Store(v, d, lanes);
-  for (std::size_t i = 0; i < n; ++i) to[i] = lanes[i];
-#endif
+  if constexpr (kIsHalf<T>) {
+    StorePart(HalvesTag<D>(), RoundToHalves<T>(d, v), &to->bits, n);
+  } else if constexpr (kMasksAccess<T>) {
+    hn::BlendedStore(v, hn::FirstN(d, n), d, to);
+  } else {
+    HWY_ALIGN T lanes[kMaxLanes<T>] = {};
+    hn::Store(v, d, lanes);
+    for (std::size_t i = 0; i < n; ++i) to[i] = lanes[i];
+  }
 }
 
 /// n lanes, `stride` elements apart; the others are 0.
 template <class D, class T>
 HWY_INLINE VecOf<D> LoadStrided(D d, const T* from, std::int64_t stride, std::size_t n) {
-  HWY_ALIGN T lanes[kMaxLanes<T>] = {};
-  for (std::size_t i = 0; i < n; ++i) lanes[i] = from[static_cast<std::int64_t>(i) * stride];
+  using Lane = LaneOf<T>;
+  HWY_ALIGN Lane lanes[kMaxLanes<T>] = {};
+  for (std::size_t i = 0; i < n; ++i) {
+    lanes[i] = static_cast<Lane>(from[static_cast<std::int64_t>(i) * stride]);
+  }
   return hn::Load(d, lanes);
+}
+
+/// All lanes, `stride` elements apart.
+template <class D, class T>
+HWY_INLINE VecOf<D> GatherApart(D d, const T* from, std::int64_t stride) {
+  if constexpr (sizeof(T) < 4) {
+    return LoadStrided(d, from, stride, hn::Lanes(d));
+  } else {
+    const hn::RebindToSigned<D> di;
+    const auto step = hn::Set(di, static_cast<hn::TFromD<decltype(di)>>(stride));
+    return hn::GatherIndex(d, from, hn::Mul(hn::Iota(di, 0), step));
+  }
 }
 
 /// kUnit: neighbours in memory, else `stride` apart. n = 0 means a full vector.
 template <bool kUnit, class D, class T>
 HWY_INLINE VecOf<D> LoadLanes(D d, const T* from, std::int64_t stride, std::size_t n) {
   if constexpr (kUnit) {
-    return n == 0 ? hn::LoadU(d, from) : LoadPart(d, from, n);
+    return n == 0 ? LoadVector(d, from) : LoadPart(d, from, n);
   } else {
     return LoadStrided(d, from, stride, n == 0 ? hn::Lanes(d) : n);
   }
@@ -116,12 +197,16 @@ HWY_INLINE VecOf<D> LoadLanes(D d, const T* from, std::int64_t stride, std::size
 /// and the operand order, so the comparison is spelled out.
 template <class D>
 HWY_INLINE VecOf<D> MaxOrNaN(D, VecOf<D> acc, VecOf<D> v) {
+  if constexpr (std::is_integral_v<hn::TFromD<D>>) {
+    return hn::Max(v, acc);
+  } else {
 #if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128 && HWY_TARGET != HWY_SCALAR
-  // maxps and maxpd return the second operand when either is NaN: acc stays NaN, v must be put back.
-  return hn::IfThenElse(hn::IsNaN(v), v, hn::Max(v, acc));
+    // maxps and maxpd return the second operand when either is NaN: acc stays NaN, v must be put back.
+    return hn::IfThenElse(hn::IsNaN(v), v, hn::Max(v, acc));
 #else
-  return hn::IfThenElse(hn::Or(hn::Gt(v, acc), hn::IsNaN(v)), v, acc);
+    return hn::IfThenElse(hn::Or(hn::Gt(v, acc), hn::IsNaN(v)), v, acc);
 #endif
+  }
 }
 
 struct MaxReduction {
@@ -129,7 +214,9 @@ struct MaxReduction {
   static constexpr bool kIdempotent = true;  // an element may be met twice
   template <class T>
   static constexpr T identity() {
-    return -std::numeric_limits<T>::infinity();
+    using Limits = std::numeric_limits<T>;
+    if constexpr (Limits::has_infinity) return -Limits::infinity();
+    return Limits::lowest();
   }
   template <class D>
   static HWY_INLINE VecOf<D> combine(D d, VecOf<D> acc, VecOf<D> v) {
@@ -137,6 +224,7 @@ struct MaxReduction {
   }
   template <class T>
   static HWY_INLINE T combine_scalar(T acc, T v) {
+    if constexpr (std::is_integral_v<T>) return std::max(acc, v);
     return v > acc || __builtin_isnan(v) ? v : acc;
   }
 };

@@ -10,21 +10,23 @@
 
 namespace cenote {
 
-/// run(loops, y, indices or null, x); with Order::kReversed for a minimum
-template <class Run>
+/// run(loops, y, indices or null, x); with Order::kReversed for a minimum. run_narrow: see
+/// pool_in_working_dtype.
+template <class Run, class RunNarrow = NoNarrowLoops>
 void run_max(const OpName& op, const TensorView& y, const TensorView* indices, const ConstTensorView& x,
-             const Dims& y_sizes, DType tap_dtype, Order order, const Run& run) {
+             const Dims& y_sizes, DType tap_dtype, Order order, const Run& run,
+             const RunNarrow& run_narrow = {}) {
   check_pooled_dtype(op, "x", x.dtype);
   check_same_dtype(op, "y", y.dtype, x.dtype);
   const ConstTensor5 from = read_argument(op, "x", x);
   const Tensor5 to = written_argument(op, "y", y, y_sizes);
   check_no_overlap(op, "y", y, "x", x);
-  if (indices == nullptr) return pool_in_working_dtype(to, nullptr, from, false, order, run);
+  if (indices == nullptr) return pool_in_working_dtype(to, nullptr, from, false, order, run, run_narrow);
   check_indices_dtype(op, indices->dtype, tap_dtype);
   const Tensor5 record = written_argument(op, "indices", *indices, y_sizes);
   check_no_overlap(op, "indices", *indices, "x", x);
   check_no_overlap(op, "indices", *indices, "y", y);
-  pool_in_working_dtype(to, &record, from, false, order, run);
+  pool_in_working_dtype(to, &record, from, false, order, run, run_narrow);
 }
 
 /// run(loops, grad_x, grad_y, indices) returns an index outside the plane, if it met one.
@@ -48,18 +50,30 @@ void run_max_backward(const OpName& op, const TensorView& grad_x, const ConstTen
   check_bad_index(op, bad, grad_x.sizes);
 }
 
-/// run(loops, y, x)
-template <class Run>
+/// run(loops, y, x); run_narrow, with the same arguments, as in pool_in_working_dtype
+template <class Run, class RunNarrow>
 void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, const Dims& y_sizes,
-             const Run& run) {
+             const Run& run, const RunNarrow& run_narrow) {
   check_pooled_dtype(op, "x", x.dtype);
   check_same_dtype(op, "y", y.dtype, x.dtype);
   const ConstTensor5 from = read_argument(op, "x", x);
   const Tensor5 to = written_argument(op, "y", y, y_sizes);
   check_no_overlap(op, "y", y, "x", x);
-  pool_in_working_dtype(to, nullptr, from, true, Order::kAscending,
-                        [&](const Backend& loops, const Tensor5& out, const Tensor5*,
-                            const ConstTensor5& in) { run(loops, out, in); });
+  pool_in_working_dtype(
+      to, nullptr, from, true, Order::kAscending,
+      [&](const Backend& loops, const Tensor5& out, const Tensor5*, const ConstTensor5& in) {
+        run(loops, out, in);
+      },
+      [&](const Backend& loops, const Tensor5& out, const Tensor5*, const ConstTensor5& in) {
+        return run_narrow(loops, out, in);
+      });
+}
+
+/// run(loops, y, x)
+template <class Run>
+void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, const Dims& y_sizes,
+             const Run& run) {
+  run_avg(op, y, x, y_sizes, run, NoNarrowLoops{});
 }
 
 /// i8 or u8; scales > 0, zero points within the range of the type.

@@ -172,10 +172,14 @@ void chosen_into(const OpName& op, Choice choice, const TensorView& y, const Con
   const WindowAxes axes = resolve_axes(op, x.sizes, options);
   const Dims y_sizes = infer_sizes(op, x.sizes, axes, rounds_up(options));
   if (indices != nullptr) check_index_order(op, indices->dtype, options.index_order);
-  run_max(op, y, indices, x, y_sizes, tap_dtype(op, options.kernel), order,
-          [&](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
-            choose(choice, loops, to, record, from, axes);
-          });
+  run_max(
+      op, y, indices, x, y_sizes, tap_dtype(op, options.kernel), order,
+      [&](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
+        choose(choice, loops, to, record, from, axes);
+      },
+      [&](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
+        return choice == Choice::kLargest && loops.narrow.max(to, record, from, axes);
+      });
   if (indices != nullptr) from_plane_positions(op, *indices, x.sizes, options.index_order);
 }
 
@@ -225,10 +229,11 @@ void mean_into(const OpName& op, const TensorView& y, const ConstTensorView& x, 
     loops.window.avg(to, from, axes, divisor);
   };
   if constexpr (std::is_same_v<Options, AvgPoolOptions>) {
-    run_avg(op, y, x, y_sizes, options.quantization, run);
-  } else {
-    run_avg(op, y, x, y_sizes, run);
+    if (options.quantization) return run_quantized_avg(op, y, x, y_sizes, *options.quantization, run);
   }
+  run_avg(op, y, x, y_sizes, run, [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+    return loops.narrow.avg(to, from, axes, divisor);
+  });
 }
 
 template <class Options>

@@ -155,17 +155,27 @@ void pool_block(const Backend& loops, Conversion convert, const Tensor5& to, con
   convert(to, as_const(wide_to), reverse);
 }
 
+/// Stands for loops of the narrow dtypes where there are none.
+struct NoNarrowLoops {
+  template <class... Arguments>
+  bool operator()(const Arguments&...) const {
+    return false;
+  }
+};
+
 /// The dtype of y is that of x or, of a sum, its working_dtype, to which nothing is rounded.
-/// run(loops, y, record or null, x)
-template <class Run>
+/// run(loops, y, record or null, x); run_narrow, with the same arguments, is tried first where working memory
+/// would be wanted, and returns whether it did the work.
+template <class Run, class RunNarrow = NoNarrowLoops>
 void pool_in_working_dtype(const Tensor5& y, const Tensor5* record, const ConstTensor5& x, bool sums,
-                           Order order, const Run& run) {
+                           Order order, const Run& run, const RunNarrow& run_narrow = {}) {
   if (is_empty(y)) return;
   const bool reverse = order == Order::kReversed;
   const Backend& loops = backend();
   const DType dtype = loops.any_dtype ? x.dtype : working_dtype(x.dtype, sums);
   const bool direct = dtype == x.dtype && !reverse;
   if (direct) return run(loops, y, record, x);
+  if (!reverse && !loops.any_dtype && run_narrow(loops, y, record, x)) return;
   const bool may_not_fit = x.dtype == DType::i64 && dtype != DType::i64;
   const std::int64_t together = channels_together(x);
   for_each_block(x.size, together, [&] {

@@ -1,0 +1,90 @@
+// Windows over elements of one or two bytes as they lie in memory: f16 and bf16 are widened as they are
+// loaded, maxima of bytes are of bytes.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/narrow.cc"
+#include "cpu/highway_targets.h"
+#include "hwy/foreach_target.h"
+// Highway wants its own header after foreach_target.h, and ours after that.
+#include "backend.h"
+#include "core/parallel.h"
+#include "cpu/window_forward-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+template <class T>
+bool MaxOfHalves(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
+  const Axes axes = forward_axes(window, x, y);
+  if (!takes_windows<T>(x, y, indices, axes)) return false;
+  if (indices == nullptr) {
+    PoolMax<T>(y, x, window, axes);
+  } else {
+    PoolMaxWithIndices<T>(y, *indices, x, window, axes);
+  }
+  return true;
+}
+
+template <class T>
+bool MaxOfBytes(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
+  if (indices != nullptr) return false;  // their keys want more bits
+  const Axes axes = forward_axes(window, x, y);
+  if (!takes_windows<T>(x, y, indices, axes)) return false;
+  PoolMax<T>(y, x, window, axes);
+  return true;
+}
+
+bool Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
+  switch (x.dtype) {
+    case DType::f16:
+      if constexpr (kConvertsHalf) return MaxOfHalves<Float16>(y, indices, x, window);
+      return false;
+    case DType::bf16:
+      return MaxOfHalves<BFloat16>(y, indices, x, window);
+    case DType::i8:
+      return MaxOfBytes<std::int8_t>(y, indices, x, window);
+    case DType::u8:
+      return MaxOfBytes<std::uint8_t>(y, indices, x, window);
+    default:
+      return false;
+  }
+}
+
+template <class T>
+bool AvgOfHalves(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
+  const Axes axes = forward_axes(window, x, y);
+  if (!takes_windows<T>(x, y, nullptr, axes)) return false;
+  PoolAvg<T>(y, x, window, axes, divisor);
+  return true;
+}
+
+bool Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
+  if (y.dtype != x.dtype) return false;
+  if (x.dtype == DType::bf16) return AvgOfHalves<BFloat16>(y, x, window, divisor);
+  if constexpr (kConvertsHalf) {
+    if (x.dtype == DType::f16) return AvgOfHalves<Float16>(y, x, window, divisor);
+  }
+  return false;
+}
+
+constexpr NarrowBackend kTable{Max, Avg};
+
+}  // namespace
+
+const NarrowBackend* NarrowTable() { return &kTable; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace cenote::cpu {
+
+HWY_EXPORT(NarrowTable);
+
+const NarrowBackend& narrow() { return *HWY_DYNAMIC_DISPATCH(NarrowTable)(); }
+
+}  // namespace cenote::cpu
+#endif
