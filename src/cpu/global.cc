@@ -143,11 +143,38 @@ void ChannelsLastGlobal(const Tensor5& y, const ConstTensor5& x, const Finish& f
   }
 }
 
+/// Planes that are one row of neighbours: finish(total) stores one.
+template <class Reduction, class T, class Finish>
+void DensePlanesGlobal(const Tensor5& y, const ConstTensor5& x, const Finish& finish) {
+  const Cursor::Index units{1, 1, 1, x.size[0], x.size[1]};
+  const std::int64_t count = x.size[4];
+  const auto bytes = static_cast<std::int64_t>(sizeof(T)) * count;
+  // Small planes end before the reduction asks for what follows.
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t asked = std::min(count, kAhead / 4);
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      const T* const from = plane_of<const T>(x, at[3], at[4]);
+      for (std::int64_t i = 0; i < asked; i += kLine) hwy::Prefetch(from + kAhead + i);
+      plane_of<T>(y, at[3], at[4])[0] = finish(ReduceContiguous<Reduction>(from, count));
+    }
+  });
+}
+
+/// Whether join_rows made one row of neighbours of each plane.
+bool one_dense_row(const ConstTensor5& x) {
+  return x.size[2] == 1 && x.size[3] == 1 && (x.size[4] == 1 || x.stride[4] == 1);
+}
+
 template <class T>
 void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x) {
   const ConstTensor5 joined = join_rows(x);
   if (indices == nullptr && channels_last(x, x))
     return ChannelsLastGlobal<MaxReduction, T>(y, joined, [](T maximum) { return maximum; });
+  if (indices == nullptr && one_dense_row(joined))
+    return DensePlanesGlobal<MaxReduction, T>(y, joined, [](T maximum) { return maximum; });
   // Positions in the joined rows are positions in the plane: joining keeps the order.
   SegmentMax<T>(joined, y, indices, global_axes(joined.size));
 }
@@ -156,10 +183,9 @@ template <class T>
 void Avg(const Tensor5& y, const ConstTensor5& x) {
   const ConstTensor5 joined = join_rows(x);
   const std::int64_t count = positions_of(x.size);
-  if (channels_last(x, x)) {
-    return ChannelsLastGlobal<SumReduction, T>(
-        y, joined, [&](double sum) { return static_cast<T>(sum / static_cast<double>(count)); });
-  }
+  const auto finish = [&](double sum) { return static_cast<T>(sum / static_cast<double>(count)); };
+  if (channels_last(x, x)) return ChannelsLastGlobal<SumReduction, T>(y, joined, finish);
+  if (one_dense_row(joined)) return DensePlanesGlobal<SumReduction, T>(y, joined, finish);
   SegmentAvg<T>(joined, y, global_axes(joined.size),
                 [&](std::int64_t, std::int64_t, std::int64_t) { return count; });
 }
