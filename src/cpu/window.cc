@@ -11,12 +11,16 @@
 #include "cpu/scatter-inl.h"
 #include "cpu/segments-inl.h"
 #include "cpu/tap_scatter-inl.h"
+#include "cpu/unit_stride_backward-inl.h"
 #include "cpu/window_forward-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
+
+const GlobalBackend* GlobalTable();  // of the same target
+
 namespace {
 
 template <class T>
@@ -27,11 +31,30 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const 
   PoolMaxWithIndices<T>(y, *indices, x, window, axes);
 }
 
+/// Whether the one window of a plane is the plane, and divides by the number of its elements.
+bool covers_planes(const Axes& axes, const WindowDivisors& divisors) {
+  std::int64_t positions = 1;
+  for (const Axis& axis : axes) {
+    if (axis.out() != 1 || axis.taps(0).count != axis.in()) return false;
+    positions *= axis.in();
+  }
+  return divisors(0, 0, 0) == positions;
+}
+
 template <class T>
 void Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
   const Axes axes = forward_axes(window, x, y);
-  if (!takes_windows<T>(x, y, nullptr, axes)) return SegmentAvg<T>(x, y, axes, WindowDivisors{axes, divisor});
+  const WindowDivisors divisors{axes, divisor};
+  if (!channels_last(x, y) && covers_planes(axes, divisors)) return GlobalTable()->avg(y, x);
+  if (!takes_windows<T>(x, y, nullptr, axes)) return SegmentAvg<T>(x, y, axes, divisors);
   PoolAvg<T>(y, x, window, axes, divisor);
+}
+
+/// The average along rows of unit stride, or of any.
+template <class T>
+void AvgRows(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
+  const Axes axes = forward_axes(window, x, y);
+  PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor});
 }
 
 template <class T, class Tap>
@@ -63,9 +86,21 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
                  const Divisor& divisor) {
   Axes axes = window_axes(window, grad_x.size, grad_y.size);
   tabulate_row_taps(axes);
-  tabulate_row_readers(axes);
   const WindowDivisors divide{axes, divisor};
-  if (channels_last(grad_x, grad_y)) return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, divide);
+  const bool unit_stride = readers_are_windows(axes);
+  if (channels_last(grad_x, grad_y)) {
+    const std::int64_t channels = grad_x.size[1];
+    if (unit_stride && pools_flat_rows(grad_y, grad_x, axes, fewest_flat_taps_of_avg(channels))) {
+      return UnitStrideAvgBackward<T>(flat_rows(grad_x), flat_rows(grad_y),
+                                      flat_axes(axes, window[2], channels), divisor, AvgRows<T>);
+    }
+    tabulate_row_readers(axes);
+    return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, divide);
+  }
+  if (covers_planes(axes, divide)) return GlobalTable()->avg_backward(grad_x, grad_y);
+  if (unit_stride && fits_row_buffer(axes))
+    return UnitStrideAvgBackward<T>(grad_x, grad_y, axes, divisor, AvgRows<T>);
+  tabulate_row_readers(axes);
   if (!fits_row_buffer(axes) && axes[2].dilation() == 1)
     return RunsAvgBackward<T>(grad_x, grad_y, axes, divisor);
   if (disjoint(axes) && axes[2].in() <= kTilePositions)

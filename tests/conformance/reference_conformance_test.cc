@@ -17,6 +17,8 @@
 namespace cenote_test {
 namespace {
 
+using cenote::Dims;
+
 constexpr int kCases = 6650;
 constexpr int kLargeCases = 266;
 constexpr int kOverlappingCases = 266;
@@ -105,6 +107,44 @@ TEST_P(ReferenceConformance, EveryTargetAgreesOnLargeCases) {
     }
   }
   EXPECT_GE(compared, 10);
+}
+
+// The gradients of windows of stride 1 are summed part by part where planes are large.
+TEST(AvgBackward, OfPlanesInParts) {
+  struct Plane {
+    const char* op;
+    Dims sizes;
+    Dims kernel;
+    Dims dilation;
+    Dims padding;
+    Dims padding_end;
+  };
+  const Plane planes[] = {{"avg_pool1d", {1, 2, 90'000}, 9, 3, 5, {}},
+                          {"sum_pool1d", {1, 1, 80'000}, 300, 1, 150, 0},
+                          {"avg_pool2d", {1, 2, 300, 251}, {3, 2}, 1, 1, {0, 1}},
+                          {"avg_pool2d", {1, 3, 7, 12'000}, {6, 4}, {1, 2}, {2, 3}, {}},
+                          {"avg_pool2d", {2, 12, 90, 70}, {5, 3}, 1, {2, 1}, {}},
+                          {"avg_pool3d", {1, 1, 20, 61, 67}, {2, 3, 3}, {2, 1, 1}, {1, 1, 0}, {}}};
+  FailureLog log;
+  for (const Plane& plane : planes) {
+    for (const bool count_include_pad : {false, true}) {
+      Case one;
+      one.op = cenote::find_op(plane.op);
+      one.sizes = plane.sizes;
+      one.arguments.kernel = plane.kernel;
+      one.arguments.stride = 1;
+      one.arguments.dilation = plane.dilation;
+      one.arguments.padding = plane.padding;
+      one.arguments.padding_end = plane.padding_end;
+      one.arguments.count_include_pad = count_include_pad;
+      one.seed = 11;
+      const Comparison comparison(one);
+      for (const std::string& target : cenote::cpu_targets()) {
+        if (target == "reference") continue;
+        for (const LayoutKind layout : kLayoutKinds) log.add(one, comparison.problems(target, layout));
+      }
+    }
+  }
 }
 
 std::vector<std::string> op_names() {

@@ -108,6 +108,26 @@ TEST(Threads, ChangeNoBit) {
   }
 }
 
+// Gradients are summed for several planes at once where those are small, and part by part where large.
+TEST(Threads, ChangeNoBitOfAveragesOfStride1) {
+  for (const char* op : {"avg_pool1d", "avg_pool2d", "avg_pool3d"}) {
+    for (const LayoutKind layout : kLayoutKinds) {
+      for (const bool count_include_pad : {false, true}) {
+        for (const std::int64_t longer : {1, 20}) {
+          Case one = large_case(*cenote::find_op(op), layout, cenote::DType::f32);
+          one.fill = Fill::kNormal;
+          one.arguments.stride = 1;
+          one.arguments.count_include_pad = count_include_pad;
+          one.sizes[2] *= longer;
+          if (longer > 1) one.sizes[1] = 3;
+          SCOPED_TRACE(describe(one));
+          check_splits(one);
+        }
+      }
+    }
+  }
+}
+
 // Few planes are cut into parts, and indices of every kind meet several of them.
 TEST(Threads, ChangeNoBitOfOneUnpooledPlane) {
   constexpr std::int64_t kLonger[] = {8, 2, 1};  // y then is worth several parts

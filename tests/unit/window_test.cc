@@ -361,6 +361,51 @@ TEST_P(OnEveryTarget, AvgPoolWindowOfPaddingAloneIsZero) {
   }
 }
 
+TEST_P(OnEveryTarget, AvgPoolGradientsAreDividedBeforeTheyOverflow) {
+  // The nine gradients of the middle add up to more than f32 holds, their quotients do not. The second plane
+  // has an infinity, which the first must not see.
+  Values gradients(18, 0x1p127);
+  gradients[9] = -kInfinity;
+  constexpr double kReaders[] = {4, 6, 4, 6, 9, 6, 4, 6, 4};
+  for (const bool channels_last : {false, true}) {
+    const auto layout =
+        channels_last ? cenote_test::LayoutKind::kChannelsLast : cenote_test::LayoutKind::kChannelsFirst;
+    const GuardedTensor grad_y(DType::f32, Dims{1, 2, 3, 3}, layout, 2, 0);
+    assign(grad_y, gradients);
+    const AvgPoolOptions options{.kernel = 3, .stride = 1, .padding = 1};
+    const Values grad_x = values_of(avg_pool2d_backward(grad_y, Dims{1, 2, 3, 3}, options));
+    for (std::size_t i = 0; i < 9; ++i) {
+      EXPECT_NEAR(grad_x[i] / 0x1p127, kReaders[i] / 9, 1e-6);
+      const bool reads_infinity = i % 3 < 2 && i / 3 < 2;
+      EXPECT_EQ(grad_x[9 + i] == -kInfinity, reads_infinity) << i;
+      if (!reads_infinity) {
+        EXPECT_NEAR(grad_x[9 + i] / 0x1p127, kReaders[i] / 9, 1e-6);
+      }
+    }
+  }
+}
+
+TEST_P(OnEveryTarget, AvgPoolOfWholePlanesAndItsDivisors) {
+  const Values values = iota(2 * 49);
+  const GuardedTensor x(DType::f32, Dims{1, 2, 7, 7}, values);
+  const GuardedTensor grad_y(DType::f32, Dims{1, 2, 1, 1}, {98, -49});
+  const auto check = [&](const AvgPoolOptions& options, double divisor) {
+    const Values y = values_of(avg_pool2d(x, options));
+    ASSERT_EQ(y.size(), 2U);
+    EXPECT_NEAR(y[0], 24 * 49 / divisor, 1e-4);
+    EXPECT_NEAR(y[1], 73 * 49 / divisor, 1e-4);
+    const Values grad_x = values_of(avg_pool2d_backward(grad_y, Dims{1, 2, 7, 7}, options));
+    for (std::size_t i = 0; i < 49; ++i) {
+      EXPECT_NEAR(grad_x[i], 98 / divisor, 1e-5);
+      EXPECT_NEAR(grad_x[49 + i], -49 / divisor, 1e-5);
+    }
+  };
+  check({.kernel = 7, .stride = 1}, 49);
+  check({.kernel = 7, .stride = 1, .divisor_override = -5}, -5);
+  check({.kernel = 9, .padding = 1}, 81);
+  check({.kernel = 9, .padding = 1, .count_include_pad = false}, 49);
+}
+
 TEST_P(OnEveryTarget, HugeKernelsCostNoMoreThanTheInput) {
   // The padding rule allows a kernel far beyond the input; its taps outside must not be walked.
   const std::int64_t huge = (std::int64_t{1} << 40) + 1;
