@@ -10,6 +10,7 @@
 #include "backend.h"
 #include "core/parallel.h"
 #include "cpu/channels_last_backward-inl.h"
+#include "cpu/index_scatter-inl.h"
 #include "cpu/layout.h"
 #include "cpu/segments-inl.h"
 #include "cpu/tap_scatter-inl.h"

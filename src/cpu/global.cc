@@ -8,8 +8,8 @@
 // Highway wants its own header after foreach_target.h, and ours after that.
 #include "backend.h"
 #include "core/parallel.h"
+#include "cpu/index_scatter-inl.h"
 #include "cpu/layout.h"
-#include "cpu/scatter-inl.h"
 #include "cpu/segments-inl.h"
 #include "hwy/highway.h"
 
@@ -39,8 +39,6 @@ Tensor join_rows(Tensor tensor) {
 Axes global_axes(const Array5& in) {
   return {Axis::adaptive(in[2], 1), Axis::adaptive(in[3], 1), Axis::adaptive(in[4], 1)};
 }
-
-std::int64_t positions_of(const Array5& size) { return size[2] * size[3] * size[4]; }
 
 /// Channels of one work item.
 constexpr std::int64_t kChannelBlock = 64;

@@ -9,6 +9,7 @@
 
 #include "cenote/runtime.h"
 #include "conformance/replay.h"
+#include "support/errors.h"
 #include "support/tensors.h"
 
 namespace cenote {
@@ -155,6 +156,46 @@ TEST_P(OnEveryTarget, MaxPoolBackwardTakesIndicesOutsideTheWindow) {
   const GuardedTensor grad_y(DType::f32, Dims{1, 2}, {1, 2});
   const GuardedTensor indices(DType::i64, Dims{1, 2}, {3, -1});
   EXPECT_EQ(values_of(max_pool1d_backward(grad_y, indices, Dims{1, 4}, {.kernel = 2})), (Values{0, 0, 0, 1}));
+}
+
+/// Planes that are large enough to be cut into parts, where any output may lie in any of them, or in none.
+TEST_P(OnEveryTarget, MaxPoolBackwardAddsUpWhereIndicesSay) {
+  for (const Dims& sizes : {Dims{1, 1, 300, 300}, Dims{1, 3, 200, 200}, Dims{3, 40, 20, 20}}) {
+    const Dims y_sizes{sizes[0], sizes[1], sizes[2] / 2, sizes[3] / 2};
+    const std::int64_t positions = sizes[2] * sizes[3];
+    const std::int64_t outputs = positions / 4;
+    const auto count = static_cast<std::size_t>(element_count(y_sizes));
+    Values grads(count);
+    Values places(count);
+    Values expected(static_cast<std::size_t>(element_count(sizes)));
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto at = static_cast<std::int64_t>(i);
+      grads[i] = static_cast<double>(at % 7 + 1);
+      const std::int64_t place = at * 7'919 % (outputs / 2 + 1) * 8 - 1;  // -1 is one of them, and all repeat
+      places[i] = static_cast<double>(place);
+      if (place >= 0) expected[static_cast<std::size_t>(at / outputs * positions + place)] += grads[i];
+    }
+    for (const cenote_test::LayoutKind layout : cenote_test::kLayoutKinds) {
+      const GuardedTensor grad_y(DType::f32, y_sizes, layout, 2, 3);
+      const GuardedTensor indices(DType::i64, y_sizes, layout, 2, 4);
+      const GuardedTensor grad_x(DType::f32, sizes, layout, 2, 5);
+      assign(grad_y, grads);
+      assign(indices, places);
+      max_pool2d_backward_into(grad_x, grad_y, indices, {.kernel = 2});
+      EXPECT_EQ(values_of(grad_x), expected);
+      EXPECT_TRUE(grad_x.guards_intact());
+      for (const std::int64_t bad : {std::int64_t{-2}, positions, (std::int64_t{1} << 32) + 1}) {
+        Values wrong = places;
+        wrong[count / 2] = static_cast<double>(bad);
+        wrong[count - 1] = -77;
+        assign(indices, wrong);
+        const std::string text = "or be -1, got " + std::to_string(bad);
+        cenote_test::expect_invalid([&] { max_pool2d_backward_into(grad_x, grad_y, indices, {.kernel = 2}); },
+                                    {"[max_pool2d_backward] indices must lie in [0, ", text.c_str()});
+        EXPECT_TRUE(grad_x.guards_intact());
+      }
+    }
+  }
 }
 
 TEST_P(OnEveryTarget, MaxPoolWindowsTooLargeForTaps) {
