@@ -13,6 +13,7 @@
 #include "cpu/pixel_buffer-inl.h"
 #include "cpu/planar_indices-inl.h"
 #include "cpu/short_windows-inl.h"
+#include "cpu/small_planes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
@@ -83,7 +84,12 @@ bool takes_windows(const ConstTensor5& x, const Tensor5& y, const Tensor5* indic
 
 template <class T>
 void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Axes& axes) {
-  if (!channels_last(x, y)) return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y});
+  if (!channels_last(x, y)) {
+    if constexpr (sizeof(T) >= 4) {
+      if (unit_columns(x) && unit_columns(y) && small_planes(axes)) return MaxOfSmallPlanes<T>(x, y, axes);
+    }
+    return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y});
+  }
   if (!pools_flat_rows(x, y, axes, kFewestFlatTapsOfMax)) {
     if (pools_pixel_buffer<T>(x, y, axes))
       return PoolPixelBuffer<MaxReduction, T>(x, y, axes, MaxPixelRow<T>{y});

@@ -158,6 +158,40 @@ TEST_P(OnEveryTarget, MaxPoolBackwardTakesIndicesOutsideTheWindow) {
   EXPECT_EQ(values_of(max_pool1d_backward(grad_y, indices, Dims{1, 4}, {.kernel = 2})), (Values{0, 0, 0, 1}));
 }
 
+/// Stride 1 over short rows, which are pooled all together: several planes, whose paddings must not leak.
+TEST_P(OnEveryTarget, MaxPoolOfSmallPlanes) {
+  for (const std::int64_t kernel : {4, 5, 9, 13}) {
+    for (const auto& [height, width] : {std::pair<std::int64_t, std::int64_t>{13, 13}, {7, 20}, {20, 7}}) {
+      const std::int64_t padding = kernel / 2;
+      const std::int64_t planes = 5;
+      Values values(static_cast<std::size_t>(planes * height * width));
+      for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = static_cast<double>(i * 7'919 % 1'009) - 2'000;
+      const Dims y_sizes{1, planes, height + 2 * padding - kernel + 1, width + 2 * padding - kernel + 1};
+      Values expected;
+      for (std::int64_t i = 0; i < element_count(y_sizes); ++i) {
+        const std::int64_t row = i / y_sizes[3] % y_sizes[2] - padding;
+        const std::int64_t column = i % y_sizes[3] - padding;
+        const std::int64_t plane = i / y_sizes[3] / y_sizes[2] * height * width;
+        double most = -kInfinity;
+        for (std::int64_t h = std::max<std::int64_t>(row, 0); h < std::min(row + kernel, height); ++h) {
+          for (std::int64_t w = std::max<std::int64_t>(column, 0); w < std::min(column + kernel, width); ++w)
+            most = std::max(most, values[static_cast<std::size_t>(plane + h * width + w)]);
+        }
+        expected.push_back(most);
+      }
+      for (const cenote_test::LayoutKind layout : cenote_test::kLayoutKinds) {
+        const GuardedTensor x(DType::f32, Dims{1, planes, height, width}, layout, 2, 3);
+        const GuardedTensor y(DType::f32, y_sizes, layout, 2, 4);
+        assign(x, values);
+        max_pool2d_into(y, x, {.kernel = kernel, .stride = 1, .padding = padding});
+        EXPECT_EQ(values_of(y), expected);
+        EXPECT_TRUE(y.guards_intact());
+      }
+    }
+  }
+}
+
 /// Planes that are large enough to be cut into parts, where any output may lie in any of them, or in none.
 TEST_P(OnEveryTarget, MaxPoolBackwardAddsUpWhereIndicesSay) {
   for (const Dims& sizes : {Dims{1, 1, 300, 300}, Dims{1, 3, 200, 200}, Dims{3, 40, 20, 20}}) {
