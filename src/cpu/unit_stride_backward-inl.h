@@ -36,7 +36,7 @@ struct Stretch {
   WindowAxis readers;
 };
 
-using Part = std::array<Stretch, 3>;  // D, H, W
+using PlanePart = std::array<Stretch, 3>;  // D, H, W
 
 /// Into what parts planes are cut, or how many planes are worked on together.
 class QuotientBlocks {
@@ -55,7 +55,7 @@ class QuotientBlocks {
   }
   std::int64_t planes() const { return planes_; }
   std::int64_t parts(std::size_t axis) const { return ceil_divide(axes_[axis].in(), inputs_[axis]); }
-  Part part(std::int64_t d, std::int64_t h, std::int64_t w) const {
+  PlanePart part(std::int64_t d, std::int64_t h, std::int64_t w) const {
     return {stretch(0, d), stretch(1, h), stretch(2, w)};
   }
 
@@ -152,7 +152,7 @@ class Quotients {
  public:
   Quotients(const Axes& axes, const Divisor& divisor) : axes_(axes), divisor_(divisor) {}
 
-  ConstTensor5 compute(const ConstTensor5& grad_y, const Channels& channels, const Part& part) {
+  ConstTensor5 compute(const ConstTensor5& grad_y, const Channels& channels, const PlanePart& part) {
     const auto& [depth, height, width] = part;
     const ConstTensor5 from =
         part_of<const T>(grad_y, channels, depth.outputs, height.outputs, width.outputs);
@@ -216,7 +216,7 @@ void UnitStrideAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, co
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end;) {
       const Channels all{at[0], at[1], std::min({blocks.planes(), units[1] - at[1], end - unit})};
-      const Part part = blocks.part(at[2], at[3], at[4]);
+      const PlanePart part = blocks.part(at[2], at[3], at[4]);
       const WindowAxes readers{part[0].readers, part[1].readers, part[2].readers};
       const auto to = [&](const Channels& channels) {
         return part_of<T>(grad_x, channels, part[0].inputs, part[1].inputs, part[2].inputs);
