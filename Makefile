@@ -1,6 +1,6 @@
 # Cenote's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup configure program build run test bench bench-quick bench-peers asan tsan lint format
+.PHONY: help setup configure program build run test bench bench-quick bench-peers bench-count asan tsan lint format
 
 BUILD := build/release
 JOBS ?= $(shell nproc)
@@ -44,6 +44,9 @@ bench-quick: build  ## The same with the rows that tell most, in about 5 minutes
 	@echo "== bench: measuring, results go to build/bench-quick"
 	@$(BUILD)/bin/cenote_compare --quick --out-dir build/bench-quick $(BENCH_FLAGS)
 	@python3 bench/report.py build/bench-quick
+
+bench-count: build  ## Count the instructions of some calls, with valgrind
+	@python3 bench/instructions.py $(BUILD)/bin/cenote_repeat_calls
 
 asan: setup  ## Run the tests under the address and undefined-behaviour sanitizers
 	@echo "== asan: building and testing in build/asan"

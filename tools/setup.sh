@@ -23,7 +23,7 @@ build_packages=(build-essential cmake ninja-build ccache pkg-config libhwy-dev l
   librapidcheck-dev libcli11-dev libfmt-dev nlohmann-json3-dev libpng-dev zlib1g-dev dataset-fashion-mnist
   libonnx-dev libprotobuf-dev protobuf-compiler libonnx-testdata gnuplot-nox python3 python3-venv)
 lint_packages=(clang-tidy-19 clang-format-19 libomp-19-dev)
-bench_packages=(libdnnl-dev libxnnpack-dev libpthreadpool-dev)
+bench_packages=(libdnnl-dev libxnnpack-dev libpthreadpool-dev valgrind)
 readonly bench_python="onnxruntime==1.32.0 onnx==1.23.2"
 readonly bench_onednn="onednn-devel==2026.1.0 tbb-devel==2023.2.0"
 readonly bench_stamp=.venv/peers/.ready

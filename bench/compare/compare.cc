@@ -39,6 +39,7 @@ struct Options {
   bool list = false;
   bool check = false;
   bool keep_memory = false;
+  bool torch_compile = false;
   std::string filter;
   std::vector<std::string> without;
   double min_seconds = 0;
@@ -73,6 +74,8 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--filter", options.filter, "Only rows whose name matches this regular expression")
       ->check(check_pattern);
   app.add_option("--without", options.without, "A peer to leave out: 'oneDNN 2', 'oneDNN 3', ...");
+  app.add_flag("--torch-compile", options.torch_compile,
+               "Compare with torch.compile, too, which takes seconds per row to compile");
   app.add_option("--min-time", options.min_seconds,
                  "Seconds per row, all contenders together (default: 1, and 0.3 with --quick)")
       ->check(CLI::PositiveNumber);
@@ -214,7 +217,7 @@ int run(int argc, char** argv) {
   }
   const at::NoGradGuard no_grad;
   const InterruptGuard guard;
-  const Peers peers = load_peers(options.without);
+  const Peers peers = load_peers(options.without, options.torch_compile);
   const Facts machine = describe_machine(peers, at::get_num_threads());
   const Facts asked = run_facts(options, command_line(argc, argv));
   if (options.check) return check(rows, peers);

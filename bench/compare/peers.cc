@@ -11,7 +11,7 @@
 #include <functional>
 #include <utility>
 
-#include "peers/onnxruntime.h"
+#include "peers/python_peer.h"
 
 namespace cenote_bench {
 
@@ -25,7 +25,6 @@ struct PlugIn {
   const char* file;
 };
 
-constexpr const char* kOnnxRuntime = "ONNX Runtime";
 /// oneDNN 3 works with its own OpenCL loader alone, and the first one that is loaded serves both versions.
 constexpr PlugIn kPlugIns[] = {
     {"oneDNN 3", "onednn3.so"}, {"oneDNN 2", "onednn2.so"}, {"XNNPACK", "xnnpack.so"}};
@@ -69,7 +68,7 @@ Sizes padding_end(const Problem& problem) {
 
 }  // namespace
 
-Peers load_peers(const std::vector<std::string>& without) {
+Peers load_peers(const std::vector<std::string>& without, bool compiled) {
   Peers peers;
   const auto add = [&](const char* name, const std::function<std::unique_ptr<Peer>()>& make) {
     if (std::find(without.begin(), without.end(), name) != without.end()) {
@@ -84,7 +83,12 @@ Peers load_peers(const std::vector<std::string>& without) {
   };
   for (const PlugIn& plug_in : kPlugIns)
     add(plug_in.name, [&] { return load(plug_in_folder() / plug_in.file); });
-  add(kOnnxRuntime, make_onnxruntime);
+  const auto add_python = [&](const char* name, const char* driver, const std::vector<PeerLayout>& layouts) {
+    add(name, [&] { return make_python_peer(name, driver, layouts); });
+  };
+  add_python("ONNX Runtime", "onnxruntime_peer.py", {PeerLayout::kPlainFirst});
+  if (compiled)
+    add_python("torch.compile", "torch_compile_peer.py", {PeerLayout::kPlainFirst, PeerLayout::kPlainLast});
   return peers;
 }
 

@@ -17,8 +17,8 @@ struct Peers {
   std::map<std::string, std::string> missing;  // name to reason
 };
 
-/// Loads what this machine has, but the peers named in `without`.
-Peers load_peers(const std::vector<std::string>& without);
+/// Loads what this machine has, but the peers named in `without`; torch.compile only if `compiled`.
+Peers load_peers(const std::vector<std::string>& without, bool compiled);
 
 /// The row as a problem for peers in `layout`; nothing for ops and passes that no peer has.
 std::optional<Problem> problem_of(const Row& row, const std::vector<std::int64_t>& y_sizes, PeerLayout layout,

@@ -222,7 +222,7 @@ bool ScatterRun(std::int64_t count, const std::int64_t* indices, const T* from, 
     const std::uint64_t relative = part.relative(index);
     if (relative >= zeroed) {
       if (relative >= size) {
-        outside |= index < How::kLeast || index >= 0;
+        outside |= index != How::kLeast;  // 0 lies in the plane
         continue;
       }
       zeroed = part.relative(zeroer.advance(index));

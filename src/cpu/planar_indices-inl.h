@@ -1,8 +1,8 @@
 // Window max with indices over rows, separable like planar-inl.h: beside each value the buffer holds its
 // key, the tap number of the row it came from. Horizontally an equal value wins only with a smaller key, so
 // ties go to the first element in row-major order. Padding has the key kNoKey and never beats an element.
-// Where windows overlap much (doubles), keys also count the position in the buffer, so that they order
-// elements whatever the window, and runs of positions are reduced in place as in tap_sources-inl.h.
+// Where windows overlap much or lie side by side, keys also count the position in the buffer, so that they
+// order elements whatever the window, and positions are joined in place as in tap_sources-inl.h.
 // A NaN breaks the order of comparisons, so rows that contain one take a slower order that knows them.
 #if defined(CENOTE_CPU_PLANAR_INDICES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_PLANAR_INDICES_INL_H_
@@ -192,17 +192,62 @@ HWY_NOINLINE void DoubleKeyedRow(T* values, Key* keys, std::int64_t length, cons
   }
 }
 
-/// Horizontal pass after DoubleKeyedRow: emit(m, values, taps).
-template <bool kGather, bool kNan, class T, class Key, class Emit>
-HWY_INLINE void MaxRunsWithKeys(const T* values, const Key* keys, const Axis& w, const PositionKeys& numbers,
-                                std::int64_t outs, const Emit& emit) {
+/// Joins neighbouring keyed values, as HalveRow does.
+template <bool kNan, class T, class Key>
+HWY_NOINLINE void HalveKeyedRow(T* values, Key* keys, std::int64_t length) {
   const RowTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
   using Pair = Keyed<RowTag<T>, hn::RebindToSigned<RowTag<T>>>;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const std::int64_t stride = w.stride();
-  const std::int64_t second = (w.kernel() - longest_run(w)) * w.dilation();
-  const auto steps = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<Key>(stride)));
+  for (std::int64_t i = 0; 2 * i < length; i += lanes) {
+    const auto low = hn::LoadU(d, values + 2 * i);
+    const auto high = hn::LoadU(d, values + 2 * i + lanes);
+    const auto low_key = hn::LoadU(di, keys + 2 * i);
+    const auto high_key = hn::LoadU(di, keys + 2 * i + lanes);
+#if HWY_TARGET == HWY_SCALAR
+    const Pair joined = BetterOf<kNan>(d, di, Pair{low, low_key}, Pair{high, high_key});
+#else
+    const Pair even{hn::ConcatEven(d, high, low), hn::ConcatEven(di, high_key, low_key)};
+    const Pair odd{hn::ConcatOdd(d, high, low), hn::ConcatOdd(di, high_key, low_key)};
+    const Pair joined = BetterOf<kNan>(d, di, even, odd);
+#endif
+    hn::StoreU(joined.value, d, values + i);
+    hn::StoreU(joined.key, di, keys + i);
+  }
+}
+
+/// Where the windows of a joined row are: window m has `taps` of them, the first at m * stride, `apart` from
+/// each other.
+struct JoinedTaps {
+  std::int64_t taps;
+  std::int64_t apart;
+  std::int64_t stride;
+};
+
+/// Joins keyed values in place where windows overlap much (doubles) or lie side by side (halvings).
+template <bool kNan, class T, class Key>
+JoinedTaps JoinKeyedRow(T* values, Key* keys, std::int64_t length, const Axis& w) {
+  if (doubles(w)) {
+    DoubleKeyedRow<kNan>(values, keys, length, w);
+    const std::int64_t rest = w.kernel() - longest_run(w);
+    return {rest > 0 ? 2 : 1, rest * w.dilation(), w.stride()};
+  }
+  const int halved = halvings(w);
+  for (int i = 0; i < halved; ++i, length /= 2) HalveKeyedRow<kNan>(values, keys, length);
+  return {w.kernel() >> halved, 1, w.stride() >> halved};
+}
+
+/// Horizontal pass after JoinKeyedRow: emit(m, values, taps).
+template <bool kGather, bool kNan, class T, class Key, class Emit>
+HWY_INLINE void MaxJoinedWithKeys(const T* values, const Key* keys, const JoinedTaps& joined, const Axis& w,
+                                  const PositionKeys& numbers, std::int64_t outs, const Emit& emit) {
+  const RowTag<T> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  using Pair = Keyed<RowTag<T>, hn::RebindToSigned<RowTag<T>>>;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto count = hn::Iota(di, 0);
+  const auto steps = hn::Mul(count, hn::Set(di, static_cast<Key>(joined.stride)));
+  const auto window_steps = hn::Mul(count, hn::Set(di, static_cast<Key>(w.stride())));
   const auto load = [&](std::int64_t position) CENOTE_VECTOR_LAMBDA {
     if constexpr (kGather) {
       return Pair{hn::GatherIndex(d, values + position, steps), hn::GatherIndex(di, keys + position, steps)};
@@ -211,9 +256,10 @@ HWY_INLINE void MaxRunsWithKeys(const T* values, const Key* keys, const Axis& w,
     }
   };
   for (std::int64_t m = 0; m < outs; m += lanes) {
-    Pair best = load(m * stride);
-    if (second > 0) best = BetterOf<kNan>(d, di, best, load(m * stride + second));
-    const auto starts = hn::Add(steps, hn::Set(di, static_cast<Key>(m * stride)));
+    Pair best = load(m * joined.stride);
+    for (std::int64_t tap = 1; tap < joined.taps; ++tap)
+      best = BetterOf<kNan>(d, di, best, load(m * joined.stride + tap * joined.apart));
+    const auto starts = hn::Add(window_steps, hn::Set(di, static_cast<Key>(m * w.stride())));
     emit(m, best.value, numbers.taps(di, best.key, starts));
   }
 }
@@ -264,9 +310,9 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const RecordW
   const std::int64_t per_tile = outs_per_tile(w, channels);
   const std::int64_t longest = (per_tile - 1) * w.stride() + w.dilated_kernel();
   const PositionKeys numbers(axes, longest);
-  const bool doubled = doubles(w) && numbers.fit();
-  const bool split = w.stride() == 2 && !doubled;
-  const bool gathers = w.stride() > (doubled ? 1 : 2);
+  const bool joins = (doubles(w) || halvings(w) > 0) && numbers.fit();
+  const bool split = w.stride() == 2 && !joins;
+  const bool gathers = w.stride() > (joins ? 1 : 2);
   const Cursor::Index units = planar_units(y, ceil_divide(w.out(), per_tile));
   const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * per_tile * w.stride() * new_rows(axes[1]);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
@@ -281,7 +327,7 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const RecordW
     const std::int64_t gather_slack = gathers ? PhaseBuffer<Lane>::kSlack * w.stride() : 0;
     values.reserve(longest, split, w.padding(), gather_slack);
     keys.reserve(longest, split, w.padding(), gather_slack);
-    if (!doubled) {
+    if (!joins) {
       value_sources.set(values, w, 0);
       key_sources.set(keys, w, 0);
     }
@@ -295,11 +341,13 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const RecordW
                               sink.store(d, m, v);
                               hn::StoreU(key, di, chosen.get() + m);
                             };
-      if (doubled) {
+      if (joins) {
         Lane* const row = values.at(0);
-        DoubleKeyedRow<kNan>(row, keys.at(0), tile.length, w);
-        if (gathers) return MaxRunsWithKeys<true, kNan>(row, keys.at(0), w, numbers, tile.outs, emit);
-        return MaxRunsWithKeys<false, kNan>(row, keys.at(0), w, numbers, tile.outs, emit);
+        Key* const row_keys = keys.at(0);
+        const JoinedTaps joined = JoinKeyedRow<kNan>(row, row_keys, tile.length, w);
+        if (joined.stride > 1)
+          return MaxJoinedWithKeys<true, kNan>(row, row_keys, joined, w, numbers, tile.outs, emit);
+        return MaxJoinedWithKeys<false, kNan>(row, row_keys, joined, w, numbers, tile.outs, emit);
       }
       if (gathers)
         return MaxTapsWithKeys<true, kNan>(value_sources, key_sources, tile.outs, w.stride(), emit);
@@ -310,8 +358,8 @@ void PlanarMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const RecordW
       rows.collect(x, plane_of<const T>(x, at[0], at[1]), axes, at[2], at[3]);
       T* const to = row_of<T>(y, at[0], at[1], at[2], at[3]) + tile.first_out * y.stride[4];
       const RowSink<T> sink(to, w.out() == 1 ? 1 : y.stride[4], tile.outs);
-      const std::int64_t radix = doubled ? numbers.row_radix() : w.kernel();
-      if (MaxRowsWithKeys<kUnit>(rows, x.stride[4], radix, doubled, tile, values, keys)) {
+      const std::int64_t radix = joins ? numbers.row_radix() : w.kernel();
+      if (MaxRowsWithKeys<kUnit>(rows, x.stride[4], radix, joins, tile, values, keys)) {
         reduce(std::true_type(), sink);
       } else {
         reduce(std::false_type(), sink);

@@ -156,7 +156,7 @@ HWY_INLINE void StorePart(D d, VecOf<D> v, T* to, std::size_t n) {
   } else {
     HWY_ALIGN T lanes[kMaxLanes<T>] = {};
     hn::Store(v, d, lanes);
-    for (std::size_t i = 0; i < n; ++i) to[i] = lanes[i];
+    std::copy_n(lanes, std::min(n, kMaxLanes<T>), to);  // the compiler does not see that n is small
   }
 }
 

@@ -1,6 +1,6 @@
-// The child, onnxruntime_peer.py, times its own calls. x of the first set comes to it through shared memory,
-// and y comes back that way; the other sets are copies that it makes.
-#include "bench/compare/peers/onnxruntime.h"
+// The child times its own calls. x of the first set comes to it through shared memory, and y comes back that
+// way; the other sets are copies that it makes.
+#include "bench/compare/peers/python_peer.h"
 
 #include <fmt/format.h>
 #include <sys/mman.h>
@@ -56,9 +56,9 @@ std::size_t bytes_of(const Problem& problem, const std::vector<std::int64_t>& si
   return static_cast<std::size_t>(elements) * cenote::size_of(problem.dtype);
 }
 
-class OrtPool final : public PreparedPool {
+class PythonPool final : public PreparedPool {
  public:
-  OrtPool(std::shared_ptr<Child> child, const Problem& problem)
+  PythonPool(std::shared_ptr<Child> child, const Problem& problem)
       : child_(std::move(child)),
         x_bytes_(bytes_of(problem, problem.x)),
         y_bytes_(bytes_of(problem, problem.y)),
@@ -66,6 +66,7 @@ class OrtPool final : public PreparedPool {
     ask({{"do", "prepare"},
          {"kind", problem.kind == PoolKind::kMax ? "max" : "avg"},
          {"dtype", cenote::name_of(problem.dtype)},
+         {"channels_last", problem.layout == PeerLayout::kPlainLast},
          {"threads", problem.threads},
          {"n", problem.n},
          {"c", problem.c},
@@ -111,33 +112,40 @@ class OrtPool final : public PreparedPool {
   void* y_ = nullptr;
 };
 
-class Ort final : public Peer {
+class PythonPeer final : public Peer {
  public:
-  Ort()
-      : child_(
-            std::make_shared<Child>(std::vector<std::string>{CENOTE_BENCH_PYTHON, CENOTE_BENCH_ORT_DRIVER})) {
+  PythonPeer(std::string name, const std::string& driver, std::vector<PeerLayout> layouts)
+      : name_(std::move(name)),
+        layouts_(std::move(layouts)),
+        child_(std::make_shared<Child>(std::vector<std::string>{
+            CENOTE_BENCH_PYTHON, fmt::format("{}/{}", CENOTE_BENCH_DRIVERS, driver)})) {
     const json hello = child_->read();
     if (hello.contains("error")) throw std::runtime_error(hello.at("error").get<std::string>());
     version_ = hello.at("version").get<std::string>();
   }
 
-  std::string name() const override { return "ONNX Runtime"; }
-  std::string version() const override { return version_ + ", its own threads, timed from Python"; }
-  std::string pool() const override { return "ONNX Runtime"; }
+  std::string name() const override { return name_; }
+  std::string version() const override { return version_; }
+  std::string pool() const override { return name_; }
   int process() const override { return child_->id(); }
-  std::vector<PeerLayout> layouts() const override { return {PeerLayout::kPlainFirst}; }
+  std::vector<PeerLayout> layouts() const override { return layouts_; }
   std::unique_ptr<PreparedPool> prepare(const Problem& problem) override {
-    if (problem.backward) throw Unsupported("ONNX Runtime has no backward for inference");
-    return std::make_unique<OrtPool>(child_, problem);
+    if (problem.backward) throw Unsupported(name_ + " is compared forward only");
+    return std::make_unique<PythonPool>(child_, problem);
   }
 
  private:
+  std::string name_;
+  std::vector<PeerLayout> layouts_;
   std::shared_ptr<Child> child_;
   std::string version_;
 };
 
 }  // namespace
 
-std::unique_ptr<Peer> make_onnxruntime() { return std::make_unique<Ort>(); }
+std::unique_ptr<Peer> make_python_peer(const std::string& name, const std::string& driver,
+                                       const std::vector<PeerLayout>& layouts) {
+  return std::make_unique<PythonPeer>(name, driver, layouts);
+}
 
 }  // namespace cenote_bench
