@@ -37,7 +37,7 @@ bench-peers:  ## Install the libraries that the benchmark compares with, beside 
 
 bench: build  ## Build, then compare with other libraries and with a plain copy; BENCH_FLAGS=--resume goes on
 	@echo "== bench: measuring, results go to build/bench"
-	@$(BUILD)/bin/cenote_compare --out-dir build/bench $(BENCH_FLAGS)
+	@$(BUILD)/bin/cenote_compare --torch-compile --out-dir build/bench $(BENCH_FLAGS)
 	@python3 bench/report.py build/bench
 
 bench-quick: build  ## The same with the rows that tell most, in about 5 minutes

@@ -59,9 +59,10 @@ void AvgRows(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
 
 template <class T, class Tap>
 void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
-                         const Axes& axes) {
+                         Axes& axes) {
   if (channels_last(grad_x, grad_y) && unit_channels(taps)) {
     if (few_outputs(axes)) return ScatterChannels<T, Tap>(grad_x, grad_y, taps, axes);
+    tabulate_row_readers(axes);
     return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
   }
   return ScatterPlanes<T, Tap>(grad_x, grad_y, taps, axes, true);
@@ -72,7 +73,6 @@ std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor
                                         const ConstTensor5& indices, const WindowAxes& window) {
   if (indices.dtype == DType::i64) return scatter_indices<T>(grad_x, grad_y, indices);
   Axes axes = window_axes(window, grad_x.size, grad_y.size);
-  tabulate_row_readers(axes);
   if (indices.dtype == DType::u8) {
     MaxBackwardFromTaps<T, std::uint8_t>(grad_x, grad_y, indices, axes);
   } else {
