@@ -40,7 +40,7 @@ bench: build  ## Build, then compare with other libraries and with a plain copy;
 	@$(BUILD)/bin/cenote_compare --torch-compile --out-dir build/bench $(BENCH_FLAGS)
 	@python3 bench/report.py build/bench
 
-bench-quick: build  ## The same with the rows that tell most, in about 5 minutes
+bench-quick: build  ## The same with the rows that tell most, in about 6 minutes
 	@echo "== bench: measuring, results go to build/bench-quick"
 	@$(BUILD)/bin/cenote_compare --quick --out-dir build/bench-quick $(BENCH_FLAGS)
 	@python3 bench/report.py build/bench-quick
