@@ -74,6 +74,16 @@ class Compare(BenchTest):
         self.assertIn(" rows, 0 outputs of peers differ", text)
         self.assertEqual(os.listdir(self.folder), [])
 
+    def test_torch_compile_on_request(self):
+        self.run_compare("--smoke", "--torch-compile", "--filter", "^latency .*channels-last forward")
+        [row] = self.document()["rows"]
+        compiled = row["contenders"].get("torch.compile")
+        if compiled is None:  # it wants a compiler and Python's headers; without them it is named
+            self.assertIn("torch.compile", row["left_out"])
+            self.assertNotEqual(row["left_out"]["torch.compile"], "its output differs from torch's")
+        else:
+            self.check_timing(compiled)
+
     def test_known_bytes(self):
         self.run_compare("--smoke", "--filter", r"^ops max 2x2 s2 .*channels-first")
         plane, outputs = 2 * 20 * 14 * 14, 2 * 20 * 7 * 7
