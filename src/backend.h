@@ -32,11 +32,15 @@ struct WindowBackend {
                        const Divisor& divisor);
 };
 
-/// Windows over f16, bf16, i8 and u8 as they lie in memory. False for what is left to loops that take f32 or
-/// f64, in working memory; nothing is written then. Null in the reference.
+/// Windows over f16, bf16, i8 and u8 as they lie in memory, and gradients of f16 and bf16. False for what is
+/// left to loops that take f32 or f64, in working memory; nothing is written then. Null in the reference.
 struct NarrowBackend {
   bool (*max)(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& axes);
   bool (*avg)(const Tensor5& y, const ConstTensor5& x, const WindowAxes& axes, const Divisor& divisor);
+  bool (*max_backward)(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                       const WindowAxes& axes);
+  bool (*avg_backward)(const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& axes,
+                       const Divisor& divisor);
 };
 
 /// The window of an output follows from the sizes of x and y.

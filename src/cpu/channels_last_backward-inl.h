@@ -21,7 +21,7 @@ struct PixelReader {
   const T* grads;
   const Tap* taps;
   std::int64_t tap;
-  T scale;
+  LaneOf<T> scale;
 };
 
 /// Pixels of grad_x in parallel: add(at, row reader, column reader, list), then write(list, to).
@@ -71,15 +71,15 @@ HWY_INLINE void SumReaders(const List& list, std::int64_t channels, T* to, const
       low = hn::Add(low, term(reader, c, 0));
       high = hn::Add(high, term(reader, c + lanes, 0));
     }
-    hn::StoreU(low, d, to + c);
-    hn::StoreU(high, d, to + c + lanes);
+    StoreVector(d, low, to + c);
+    StoreVector(d, high, to + c + lanes);
   }
   for (; c < channels; c += lanes) {
     const auto part = static_cast<std::size_t>(channels - c >= lanes ? 0 : channels - c);
     auto sum = hn::Zero(d);
     for (const auto& reader : list) sum = hn::Add(sum, term(reader, c, part));
     if (part == 0) {
-      hn::StoreU(sum, d, to + c);
+      StoreVector(d, sum, to + c);
     } else {
       StorePart(d, sum, to + c, part);
     }
@@ -89,13 +89,14 @@ HWY_INLINE void SumReaders(const List& list, std::int64_t channels, T* to, const
 template <class T, class Tap>
 void ChannelsLastMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                              const Axes& axes) {
-  using Key = hwy::MakeSigned<T>;
+  using Lane = LaneOf<T>;
+  using Key = hwy::MakeSigned<Lane>;
   using Entry = PixelReader<T, Tap>;
   const std::int64_t channels = grad_x.size[1];
   const auto add = [&](std::int64_t n, const ReaderRow& row, const Reader& column) {
     return Entry{row_of<const T>(grad_y, n, 0, row.od, row.oh) + column.output * grad_y.stride[4],
                  row_of<const Tap>(taps, n, 0, row.od, row.oh) + column.output * taps.stride[4],
-                 row.tap * axes[2].kernel() + column.tap, T{1}};
+                 row.tap * axes[2].kernel() + column.tap, Lane{1}};
   };
   ForEachGradPixel<T, Entry>(grad_x, axes, add, [&](const std::vector<Entry>& list, T* to) HWY_ATTR {
     const WideTag<T> d;
@@ -122,7 +123,7 @@ void ChannelsLastAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, 
   const auto add = [&](std::int64_t n, const ReaderRow& row, const Reader& column) {
     const auto divisor = divide(row.od, row.oh, column.output);
     return Entry{row_of<const T>(grad_y, n, 0, row.od, row.oh) + column.output * grad_y.stride[4], nullptr, 0,
-                 static_cast<T>(1.0 / static_cast<double>(divisor))};
+                 static_cast<LaneOf<T>>(1.0 / static_cast<double>(divisor))};
   };
   ForEachGradPixel<T, Entry>(grad_x, axes, add, [&](const std::vector<Entry>& list, T* to) HWY_ATTR {
     const WideTag<T> d;

@@ -1,5 +1,7 @@
 // Windows over elements of one or two bytes as they lie in memory: f16 and bf16 are widened as they are
 // loaded, maxima of bytes are of bytes.
+#include "cpu/narrow_backward.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/narrow.cc"
 #include "cpu/highway_targets.h"
@@ -69,7 +71,7 @@ bool Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, cons
   return false;
 }
 
-constexpr NarrowBackend kTable{Max, Avg};
+constexpr NarrowBackend kTable{Max, Avg, narrow_max_backward, narrow_avg_backward};
 
 }  // namespace
 

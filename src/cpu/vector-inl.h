@@ -95,20 +95,26 @@ HWY_INLINE VecOf<D> WidenHalves(D d, VecOf<HalvesTag<D>> halves) {
   }
 }
 
+/// f32 whose upper halves are rounded to bf16, to nearest, ties to even; NaN stays. Their lower halves mean
+/// nothing.
+template <class D>
+HWY_INLINE VecOf<hn::RebindToUnsigned<D>> RoundedBits(D d, VecOf<D> v) {
+  const hn::RebindToUnsigned<D> du;
+  const auto bits = hn::BitCast(du, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
+  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFF)));
+  const auto quiet = hn::Or(bits, hn::Set(du, 0x400000));
+  (void)d;
+  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, rounded);
+}
+
 /// Rounded to nearest, ties to even; NaN stays.
 template <class T, class D>
 HWY_INLINE VecOf<HalvesTag<D>> RoundToHalves(D d, VecOf<D> v) {
   static_assert(kIsHalf<T>);
   const HalvesTag<D> dh;
   if constexpr (std::is_same_v<T, BFloat16>) {
-    const hn::RebindToUnsigned<D> du;
-    const auto bits = hn::BitCast(du, v);
-    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
-    const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFF)));
-    const auto quiet = hn::Or(bits, hn::Set(du, 0x400000));
-    const auto chosen = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, rounded);
-    (void)d;
-    return hn::TruncateTo(dh, hn::ShiftRight<16>(chosen));
+    return hn::TruncateTo(dh, hn::ShiftRight<16>(RoundedBits(d, v)));
   } else {
     return hn::BitCast(dh, hn::DemoteTo(hn::Rebind<hwy::float16_t, D>(), v));
   }

@@ -29,10 +29,12 @@ void run_max(const OpName& op, const TensorView& y, const TensorView* indices, c
   pool_in_working_dtype(to, &record, from, false, order, run, run_narrow);
 }
 
-/// run(loops, grad_x, grad_y, indices) returns an index outside the plane, if it met one.
-template <class Run>
+/// run(loops, grad_x, grad_y, indices) returns an index outside the plane, if it met one; run_narrow, with the
+/// same arguments, as in pool_in_working_dtype.
+template <class Run, class RunNarrow = NoNarrowLoops>
 void run_max_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
-                      const ConstTensorView& indices, const Dims& y_sizes, DType tap_dtype, const Run& run) {
+                      const ConstTensorView& indices, const Dims& y_sizes, DType tap_dtype, const Run& run,
+                      const RunNarrow& run_narrow = {}) {
   check_floating_dtype(op, "grad_x", grad_x.dtype);
   check_same_dtype(op, "grad_y", grad_y.dtype, grad_x.dtype);
   check_indices_dtype(op, indices.dtype, tap_dtype);
@@ -43,10 +45,14 @@ void run_max_backward(const OpName& op, const TensorView& grad_x, const ConstTen
   const Tensor5 to = written_argument(op, "grad_x", grad_x, grad_x.sizes);
   check_no_overlap(op, "grad_x", grad_x, "grad_y", grad_y);
   check_no_overlap(op, "grad_x", grad_x, "indices", indices);
-  const auto bad =
-      gradient_in_working_dtype(to, from, &record,
-                                [&](const Backend& loops, const Tensor5& out, const ConstTensor5& in,
-                                    const ConstTensor5* where) { return run(loops, out, in, *where); });
+  const auto bad = gradient_in_working_dtype(
+      to, from, &record,
+      [&](const Backend& loops, const Tensor5& out, const ConstTensor5& in, const ConstTensor5* where) {
+        return run(loops, out, in, *where);
+      },
+      [&](const Backend& loops, const Tensor5& out, const ConstTensor5& in, const ConstTensor5* where) {
+        return run_narrow(loops, out, in, *where);
+      });
   check_bad_index(op, bad, grad_x.sizes);
 }
 
@@ -116,22 +122,26 @@ inline void check_differentiable(const OpName& op, const std::optional<Quantizat
   require(!quantization, op.name, "quantization must not be set: integers have no gradient");
 }
 
-/// run(loops, grad_x, grad_y)
-template <class Run>
+/// run(loops, grad_x, grad_y); run_narrow, with the same arguments, as in pool_in_working_dtype.
+template <class Run, class RunNarrow = NoNarrowLoops>
 void run_avg_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
-                      const Dims& y_sizes, const Run& run) {
+                      const Dims& y_sizes, const Run& run, const RunNarrow& run_narrow = {}) {
   check_floating_dtype(op, "grad_x", grad_x.dtype);
   check_same_dtype(op, "grad_y", grad_y.dtype, grad_x.dtype);
   check_sizes(op, "grad_y", grad_y.sizes, y_sizes);
   const ConstTensor5 from = read_argument(op, "grad_y", grad_y);
   const Tensor5 to = written_argument(op, "grad_x", grad_x, grad_x.sizes);
   check_no_overlap(op, "grad_x", grad_x, "grad_y", grad_y);
-  gradient_in_working_dtype(to, from, nullptr,
-                            [&](const Backend& loops, const Tensor5& out, const ConstTensor5& in,
-                                const ConstTensor5*) -> std::optional<std::int64_t> {
-                              run(loops, out, in);
-                              return std::nullopt;
-                            });
+  gradient_in_working_dtype(
+      to, from, nullptr,
+      [&](const Backend& loops, const Tensor5& out, const ConstTensor5& in,
+          const ConstTensor5*) -> std::optional<std::int64_t> {
+        run(loops, out, in);
+        return std::nullopt;
+      },
+      [&](const Backend& loops, const Tensor5& out, const ConstTensor5& in, const ConstTensor5*) {
+        return run_narrow(loops, out, in);
+      });
 }
 
 /// y for x: checked, then allocated in the layout of x.

@@ -210,6 +210,9 @@ void chosen_backward_into(const OpName& op, const TensorView& grad_x, const Cons
       y_sizes, tap_dtype(op, options.kernel),
       [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
         return loops.window.max_backward(to, from, record, axes);
+      },
+      [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from, const ConstTensor5& record) {
+        return loops.narrow.max_backward(to, from, record, axes);
       });
 }
 
@@ -251,10 +254,14 @@ void mean_backward_into(const OpName& op, const TensorView& grad_x, const ConstT
   }
   const WindowAxes axes = resolve_axes(op, grad_x.sizes, options);
   const Divisor divisor = resolve_divisor(op, options);
-  run_avg_backward(op, grad_x, grad_y, infer_sizes(op, grad_x.sizes, axes, rounds_up(options)),
-                   [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
-                     loops.window.avg_backward(to, from, axes, divisor);
-                   });
+  run_avg_backward(
+      op, grad_x, grad_y, infer_sizes(op, grad_x.sizes, axes, rounds_up(options)),
+      [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+        loops.window.avg_backward(to, from, axes, divisor);
+      },
+      [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+        return loops.narrow.avg_backward(to, from, axes, divisor);
+      });
 }
 
 template <class Options>

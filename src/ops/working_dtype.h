@@ -1,6 +1,6 @@
-// Pooling of the dtypes that have no loops of their own: planes are widened into working memory, pooled there
-// and rounded back, once, so that f16 and bf16 accumulate in f32 and integers exactly in f64. Minima are
-// maxima of the reversed order. Planes of i64 whose sums, or the order of whose elements, f64 does not hold
+// Pooling of the dtypes that have no loops of their own, or none for these windows: planes are widened into
+// working memory, pooled there and rounded back, once, so that f16 and bf16 accumulate in f32 and integers
+// exactly in f64. Minima are maxima of the reversed order. Planes of i64 whose sums, or the order of whose elements, f64 does not hold
 // run the reference loops.
 #pragma once
 
@@ -238,12 +238,14 @@ void pool_quantized(const Tensor5& y, const ConstTensor5& x, const Quantization&
 }
 
 /// Gradients that run sums up in `dtype`. run(loops, grad_x, grad_y, record or null) returns an index outside
-/// its plane, if it met one.
-template <class Run>
+/// its plane, if it met one. run_narrow as in pool_in_working_dtype.
+template <class Run, class RunNarrow = NoNarrowLoops>
 std::optional<std::int64_t> gradient_in_dtype(DType dtype, const Tensor5& grad_x, const ConstTensor5& grad_y,
-                                              const ConstTensor5* record, const Run& run) {
+                                              const ConstTensor5* record, const Run& run,
+                                              const RunNarrow& run_narrow = {}) {
   const Backend& loops = backend();
   if (dtype == grad_y.dtype) return run(loops, grad_x, grad_y, record);
+  if (!loops.any_dtype && run_narrow(loops, grad_x, grad_y, record)) return std::nullopt;
   std::mutex mutex;
   std::optional<std::int64_t> bad;
   const std::int64_t together = channels_together(grad_y);
@@ -267,11 +269,12 @@ std::optional<std::int64_t> gradient_in_dtype(DType dtype, const Tensor5& grad_x
 }
 
 /// As gradient_in_dtype, in the dtype that the loops in use take.
-template <class Run>
+template <class Run, class RunNarrow = NoNarrowLoops>
 std::optional<std::int64_t> gradient_in_working_dtype(const Tensor5& grad_x, const ConstTensor5& grad_y,
-                                                      const ConstTensor5* record, const Run& run) {
+                                                      const ConstTensor5* record, const Run& run,
+                                                      const RunNarrow& run_narrow = {}) {
   const DType dtype = backend().any_dtype ? grad_y.dtype : working_dtype(grad_y.dtype, true);
-  return gradient_in_dtype(dtype, grad_x, grad_y, record, run);
+  return gradient_in_dtype(dtype, grad_x, grad_y, record, run, run_narrow);
 }
 
 /// run(loops, grad_x, grad_y, x)

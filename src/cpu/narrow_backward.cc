@@ -1,0 +1,90 @@
+// Gradients of windows over f16 and bf16 as they lie in memory: widened as they are loaded, summed in f32,
+// rounded as they are stored.
+#include "cpu/narrow_backward.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/narrow_backward.cc"
+#include "cpu/highway_targets.h"
+#include "hwy/foreach_target.h"
+// Highway wants its own header after foreach_target.h, and ours after that.
+#include "core/parallel.h"
+#include "cpu/channels_last_backward-inl.h"
+#include "cpu/tap_gather-inl.h"
+#include "cpu/tap_scatter-inl.h"
+#include "cpu/window_forward-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+template <class T>
+bool MaxBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                         const WindowAxes& window) {
+  Axes axes = window_axes(window, grad_x.size, grad_y.size);
+  const bool last = channels_last(grad_x, grad_y) && unit_channels(taps);
+  if (last ? few_outputs(axes) : !gathers_taps(grad_x, grad_y, taps, axes)) return false;
+  tabulate_row_readers(axes);
+  if (last) {
+    ChannelsLastMaxBackward<T, std::uint8_t>(grad_x, grad_y, taps, axes);
+  } else {
+    GatherTaps<T>(grad_x, grad_y, taps, axes);
+  }
+  return true;
+}
+
+template <class T>
+bool AvgBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& window,
+                         const Divisor& divisor) {
+  if (!channels_last(grad_x, grad_y)) return false;
+  Axes axes = window_axes(window, grad_x.size, grad_y.size);
+  tabulate_row_taps(axes);
+  tabulate_row_readers(axes);
+  ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
+  return true;
+}
+
+}  // namespace
+
+bool MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                 const WindowAxes& window) {
+  if (taps.dtype != DType::u8) return false;
+  if (grad_x.dtype == DType::bf16) return MaxBackwardOfHalves<BFloat16>(grad_x, grad_y, taps, window);
+  if constexpr (kConvertsHalf) {
+    if (grad_x.dtype == DType::f16) return MaxBackwardOfHalves<Float16>(grad_x, grad_y, taps, window);
+  }
+  return false;
+}
+
+bool AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& window,
+                 const Divisor& divisor) {
+  if (grad_x.dtype == DType::bf16) return AvgBackwardOfHalves<BFloat16>(grad_x, grad_y, window, divisor);
+  if constexpr (kConvertsHalf) {
+    if (grad_x.dtype == DType::f16) return AvgBackwardOfHalves<Float16>(grad_x, grad_y, window, divisor);
+  }
+  return false;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace cenote::cpu {
+
+HWY_EXPORT(MaxBackward);
+HWY_EXPORT(AvgBackward);
+
+bool narrow_max_backward(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                         const WindowAxes& window) {
+  return HWY_DYNAMIC_DISPATCH(MaxBackward)(grad_x, grad_y, taps, window);
+}
+
+bool narrow_avg_backward(const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& window,
+                         const Divisor& divisor) {
+  return HWY_DYNAMIC_DISPATCH(AvgBackward)(grad_x, grad_y, window, divisor);
+}
+
+}  // namespace cenote::cpu
+#endif
