@@ -130,7 +130,7 @@ def sweep_charts(results):
                         series_of(results, rows, lambda row: row.shape[0], lambda row, c: row.gigabytes_per_second(c)))
         for run in ("forward", "backward"):
             rows = [row for row in results.chosen(group="threads", layout=layout, **{"pass": run})
-                    if row.op.startswith("max")]
+                    if row.op.startswith("max") and row.from_memory]
             if len(rows) > 1:
                 chart = Chart(f"threads-{layout}-{run}", f"Bytes per second against threads: {rows[0].op}, {run}, {layout}")
                 chart.add("set yrange [0:*]", "set xtics 1")

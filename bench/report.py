@@ -52,7 +52,7 @@ def slower_table(results):
 def headline_table(results):
     body = []
     for layout in ("channels-first", "channels-last"):
-        for run in ("forward", "backward"):
+        for run in ("forward", "backward", "autograd"):
             rows = results.chosen(group="headline", layout=layout, **{"pass": run})
             if rows:
                 body.append([f"{layout}, {run}", str(len(rows)), ratio_text(
@@ -83,6 +83,36 @@ def group_table(results):
                     [ratio_text(geometric_mean(row.ratio(peer) for row in rows if row.has(peer)))
                      for peer in results.peers])
     return "By group: geometric means", ["group", "rows", "% of copy", *results.peers], body
+
+
+def times_table(results, title, pairs):
+    """pairs: (text, row, the row that its times are divided by)"""
+    contenders = [CENOTE, INTO, *results.peers]
+
+    def cell(row, base, contender):
+        return ratio_text(row.ms(contender) / base.ms(contender)) if row.has(contender) and base.has(contender) else ""
+
+    return title, ["rows", *contenders], [[text] + [cell(row, base, c) for c in contenders] for text, row, base in pairs]
+
+
+def kernels_table(results):
+    pairs = []
+    for group, small, large in (("kernels", 3, 13), ("1-D kernels", 8, 1024)):
+        for row in results.chosen(group=group, kernel=[large]):
+            for base in results.chosen(group=group, kernel=[small], layout=row.layout):
+                if base.op.split()[0] == row.op.split()[0]:
+                    pairs.append((f"{row.name.removeprefix(group + ' ')} / {base.op}", row, base))
+    return times_table(results, "Times of large windows over those of small ones", pairs)
+
+
+def threads_table(results):
+    most = max((row.threads for row in results.chosen(group="threads")), default=1)
+    pairs = []
+    for row in results.chosen(group="threads", threads=1):
+        for base in results.chosen(group="threads", threads=most):
+            if most > 1 and base.name == row.name.replace(" t1", f" t{most}"):
+                pairs.append((row.name.removeprefix("threads ").replace(" t1", ""), row, base))
+    return times_table(results, f"Times of one thread over those of {most}", pairs)
 
 
 def memory_table(results):
@@ -128,7 +158,7 @@ def left_out_table(results):
 
 def tables(results):
     return [headline_table(results), peer_table(results), slower_table(results), group_table(results),
-            memory_table(results), left_out_table(results), *(rows_table(results, group) for group in results.groups())]
+            kernels_table(results), threads_table(results), memory_table(results), left_out_table(results), *(rows_table(results, group) for group in results.groups())]
 
 
 # ---- pages ------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ constexpr const char* kQuickNames[] = {
     "dtypes max 3x3 s2 p1 [32,64,112,112] f16 channels-first",
     "dtypes max 3x3 s2 p1 [32,64,112,112] bf16 channels-last",
     "dtypes max 3x3 s2 p1 [32,64,112,112] u8 channels-last",
-    "latency max 3x3 s2 p1 [1,3,8,8]",
+    "latency max 2x2 s2 [1,16,8,8]",
     "latency max 3x3 s2 p1 [1,64,28,28]",
     "latency GAP [1,64,7,7]",
     "autograd max 3x3",

@@ -188,7 +188,7 @@ std::vector<Row> volume_rows() {
 std::vector<Row> headline_rows() {
   std::vector<Row> rows = rows_of("headline", alexnet_and_googlenet());
   append(rows, rows_of("headline", resnet_and_volumes()));
-  return with_passes(with_layouts(rows), {kForward, kBackward});
+  return with_passes(with_layouts(rows), {kForward, kBackward, kAutograd});
 }
 
 std::vector<Row> network_rows() {

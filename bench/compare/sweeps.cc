@@ -26,7 +26,7 @@ Op op_of(const std::string& kind, int rank, const Window& window) {
 std::vector<Row> kernel_rows() {
   std::vector<Row> rows, planes;
   for (const char* kind : kBothKinds) {
-    for (const std::int64_t k : {2, 3, 5, 9, 17, 33, 40, 65, 129, 257, 513, 1024})
+    for (const std::int64_t k : {2, 3, 5, 8, 17, 33, 40, 65, 129, 257, 513, 1024})
       rows.push_back({"1-D kernels", "", op_of(kind, 1, square(k, 1)), {4, 64, 4096}});
     for (const std::int64_t k : {2, 3, 5, 7, 9, 13, 17, 25, 33})
       planes.push_back({"kernels", "", op_of(kind, 2, square(k, 1, k / 2)), {4, 64, 56, 56}});
@@ -82,8 +82,8 @@ std::vector<Row> dtype_rows() {
 
 std::vector<Row> latency_rows() {
   std::vector<Row> rows;
-  for (const Sizes& shape : {Sizes{1, 3, 8, 8}, Sizes{1, 16, 14, 14}, Sizes{1, 64, 7, 7},
-                             Sizes{1, 64, 28, 28}, Sizes{8, 32, 16, 16}}) {
+  for (const Sizes& shape : {Sizes{1, 3, 8, 8}, Sizes{1, 16, 8, 8}, Sizes{1, 64, 7, 7}, Sizes{1, 64, 28, 28},
+                             Sizes{8, 32, 16, 16}}) {
     for (const Op& op : {max_op(2, square(2, 2)), max_op(2, square(3, 2, 1)), avg_op(2, square(2, 2)),
                          Op{"GAP", "global_avg_pool2d"}})
       rows.push_back({"latency", "", op, shape});
@@ -103,14 +103,28 @@ std::vector<Row> autograd_rows() {
 }
 
 std::vector<Row> thread_rows(int threads) {
+  const Op max = max_op(2, square(3, 2, 1)), avg = avg_op(2, square(2, 2)),
+           large = max_op(2, square(13, 1, 6));
   std::vector<Row> rows;
   for (int count = 1; count <= threads; ++count) {
-    for (const Op& op : {max_op(2, square(3, 2, 1)), avg_op(2, square(2, 2))}) {
+    for (const Op& op : {max, avg}) {
       rows.push_back({"threads", "", op, {32, 64, 112, 112}});
       rows.back().threads = count;
     }
   }
-  return with_passes(with_layouts(rows), {kForward, kBackward});
+  rows = with_passes(with_layouts(rows), {kForward, kBackward});
+  std::vector<Row> in_cache;
+  for (int count = 1; count <= threads; ++count) {
+    for (const Sizes& shape : {Sizes{1, 64, 112, 112}, Sizes{1, 64, 28, 28}, Sizes{1, 16, 8, 8}}) {
+      for (const Op& op : {max, large}) {
+        in_cache.push_back({"threads", "", op, shape});
+        in_cache.back().threads = count;
+        in_cache.back().data = Data::kCache;
+      }
+    }
+  }
+  append(rows, with_layouts(in_cache));
+  return rows;
 }
 
 }  // namespace

@@ -11,8 +11,9 @@
 
 namespace cenote {
 
-/// For the parts of an error text, which are put together only when there is an error.
+// For the parts of an error text, which are put together only when there is an error.
 inline std::ostream& operator<<(std::ostream& out, const Dims& dims) { return out << to_string(dims); }
+inline std::ostream& operator<<(std::ostream& out, DType dtype) { return out << name_of(dtype); }
 
 /// Throws Error("[op] part part part...").
 template <class... Parts>

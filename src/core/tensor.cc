@@ -3,24 +3,23 @@
 
 #include <algorithm>
 #include <limits>
-#include <new>
 #include <sstream>
+#include <utility>
 
+#include "core/aligned.h"
 #include "core/check.h"
 
 namespace cenote {
 
 namespace {
 
-constexpr std::size_t kAlignment = 64;
-
-void free_aligned(void* data) { ::operator delete(data, std::align_val_t{kAlignment}); }
-
 std::shared_ptr<void> allocate(std::int64_t elements, DType dtype) {
   const auto width = static_cast<std::int64_t>(size_of(dtype));
   const auto bytes = static_cast<std::size_t>(checked_multiply(elements, width, "Tensor", "size in bytes"));
   if (bytes == 0) return nullptr;
-  return {::operator new(bytes, std::align_val_t{kAlignment}), free_aligned};
+  auto block = std::make_shared_for_overwrite<std::byte[]>(bytes + kAlignment);
+  void* const first = align_up(block.get());
+  return {std::move(block), first};
 }
 
 /// Elements from the first to one past the last that the strides reach.

@@ -87,8 +87,9 @@ class Axis {
     return o * window_.stride - window_.padding_begin;
   }
 
-  /// Computes all taps or readers once; without this each call divides. For axes as long as a row is deep.
+  /// Computes all taps or readers once, where otherwise each call divides. For axes as long as a row is deep.
   void tabulate_taps() {
+    if (!adaptive_ && window_.dilation == 1) return;  // no division
     std::vector<Taps> table(static_cast<std::size_t>(out_));
     for (std::int64_t o = 0; o < out_; ++o) table[static_cast<std::size_t>(o)] = taps(o);
     taps_ = std::move(table);

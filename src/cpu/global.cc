@@ -40,8 +40,13 @@ Axes global_axes(const Array5& in) {
   return {Axis::adaptive(in[2], 1), Axis::adaptive(in[3], 1), Axis::adaptive(in[4], 1)};
 }
 
-/// Channels of one work item.
-constexpr std::int64_t kChannelBlock = 64;
+/// Channels of one work item: few, or, where there are many images, many.
+constexpr std::int64_t kFewChannels = 64;
+constexpr std::int64_t kManyChannels = 1024;
+inline std::int64_t channels_of_item(const ConstTensor5& x) {
+  constexpr std::int64_t kManyImages = 8;
+  return x.size[0] < kManyImages ? kFewChannels : kManyChannels;
+}
 /// Pixels whose sum stays in T.
 constexpr std::int64_t kPixelBlock = 256;
 
@@ -59,12 +64,18 @@ HWY_NOINLINE void ReducePixels(const T* from, std::int64_t step, std::int64_t co
       auto acc1 = hn::LoadU(d, acc + c + lanes);
       auto acc2 = hn::LoadU(d, acc + c + 2 * lanes);
       auto acc3 = hn::LoadU(d, acc + c + 3 * lanes);
-      for (std::int64_t i = 0; i < count; ++i, at += step) {
-        acc0 = Reduction::combine(d, acc0, hn::LoadU(d, at));
-        acc1 = Reduction::combine(d, acc1, hn::LoadU(d, at + lanes));
-        acc2 = Reduction::combine(d, acc2, hn::LoadU(d, at + 2 * lanes));
-        acc3 = Reduction::combine(d, acc3, hn::LoadU(d, at + 3 * lanes));
+      const auto take = [&](const T* pixel) CENOTE_VECTOR_LAMBDA {
+        acc0 = Reduction::combine(d, acc0, hn::LoadU(d, pixel));
+        acc1 = Reduction::combine(d, acc1, hn::LoadU(d, pixel + lanes));
+        acc2 = Reduction::combine(d, acc2, hn::LoadU(d, pixel + 2 * lanes));
+        acc3 = Reduction::combine(d, acc3, hn::LoadU(d, pixel + 3 * lanes));
+      };
+      const std::int64_t half = count / 2;  // read in two places at once
+      for (std::int64_t i = 0; i < half; ++i, at += step) {
+        take(at);
+        take(at + half * step);
       }
+      if (count % 2 != 0) take(at + half * step);
       hn::StoreU(acc0, d, acc + c);
       hn::StoreU(acc1, d, acc + c + lanes);
       hn::StoreU(acc2, d, acc + c + 2 * lanes);
@@ -103,31 +114,36 @@ void ForEachPixelBlock(const ConstTensor5& x, std::int64_t n, std::int64_t c, co
   }
 }
 
-/// Totals of blocks of up to kChannelBlock channels and of parts of their planes, joined in order:
+/// Totals of blocks of channels and of parts of their planes, joined in order:
 /// finish(total) stores one.
 template <class Reduction, class T, class Finish>
 void ChannelsLastGlobal(const Tensor5& y, const ConstTensor5& x, const Finish& finish) {
   using Sum = Total<Reduction, T>;
-  const std::int64_t blocks = ceil_divide(x.size[1], kChannelBlock);
+  const std::int64_t most = channels_of_item(x);
+  const std::int64_t blocks = ceil_divide(x.size[1], most);
   const std::int64_t parts = parts_of(x, blocks);
   const std::int64_t channels = x.size[1];
   Scratch<Sum> totals;  // [N, parts, C]
   totals.resize(static_cast<std::size_t>(x.size[0] * parts * channels));
   const Cursor::Index units{x.size[0], blocks, parts, 1, 1};
   const std::int64_t bytes =
-      static_cast<std::int64_t>(sizeof(T)) * positions_of(x.size) / parts * kChannelBlock;
+      static_cast<std::int64_t>(sizeof(T)) * positions_of(x.size) / parts * std::min(most, channels);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    T acc[kChannelBlock];
+    T acc[kManyChannels];
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      const std::int64_t first = at[1] * kChannelBlock;
-      const std::int64_t count = std::min(kChannelBlock, channels - first);
+      const std::int64_t first = at[1] * most;
+      const std::int64_t count = std::min(most, channels - first);
+      // Pixels that are read channel after channel: of many channels so few that memory is met nearly in
+      // order. [32, 256, 56, 56] f32, AVX-512, two threads: 6.6 ms 256 pixels at a time, 5.1 ms 16.
+      const std::int64_t run = count > kFewChannels ? kPixelBlock / 16 : kPixelBlock;
       const Range columns{x.size[4] * at[2] / parts, x.size[4] * (at[2] + 1) / parts};
       Sum* const total = totals.get() + (at[0] * parts + at[2]) * channels + first;
       std::fill(total, total + count, Reduction::template identity<Sum>());
       ForEachPixelBlock<T>(x, at[0], first, columns, [&](const T* from, std::int64_t pixels) HWY_ATTR {
         std::fill(acc, acc + count, Reduction::template identity<T>());
-        ReducePixels<Reduction>(from, x.stride[4], pixels, count, acc);
+        for (std::int64_t i = 0; i < pixels; i += run)
+          ReducePixels<Reduction>(from + i * x.stride[4], x.stride[4], std::min(run, pixels - i), count, acc);
         for (std::int64_t i = 0; i < count; ++i)
           total[i] = Reduction::combine_scalar(total[i], static_cast<Sum>(acc[i]));
       });
@@ -137,8 +153,49 @@ void ChannelsLastGlobal(const Tensor5& y, const ConstTensor5& x, const Finish& f
     Sum* const total = totals.get() + n * parts * channels;
     for (std::int64_t i = channels; i < parts * channels; ++i)
       total[i % channels] = Reduction::combine_scalar(total[i % channels], total[i]);
-    for (std::int64_t c = 0; c < channels; ++c) plane_of<T>(y, n, c)[0] = finish(total[c]);
+    T* const to = plane_of<T>(y, n, 0);
+    if (y.stride[1] == 1) {
+      for (std::int64_t c = 0; c < channels; ++c) to[c] = finish(total[c]);  // in vectors
+    } else {
+      for (std::int64_t c = 0; c < channels; ++c) to[c * y.stride[1]] = finish(total[c]);
+    }
   }
+}
+
+/// Neighbours, a chain of sums per quarter: memory answers faster where it is read in some places at once.
+/// Bare loops over [32, 64, 112, 112] f32, AVX-512, two threads: 5.0 ms in one place, 4.6 ms in four, 5.0 ms
+/// in eight.
+template <class Reduction, class T>
+HWY_NOINLINE Total<Reduction, T> ReduceQuarters(const T* from, std::int64_t count) {
+  constexpr std::int64_t kAhead = 2048 / static_cast<std::int64_t>(sizeof(T));
+  const WideTag<T> d;
+  const std::int64_t lanes = lanes_of<T>();
+  const std::int64_t quarter = count / (4 * lanes) * lanes;
+  const auto load = [&](std::int64_t part, std::int64_t i) CENOTE_VECTOR_LAMBDA {
+    const T* const at = from + part * quarter + i;
+    hwy::Prefetch(at + kAhead);
+    return hn::LoadU(d, at);
+  };
+  auto total = Reduction::template identity<Total<Reduction, T>>();
+  for (std::int64_t i = 0; i < quarter;) {
+    auto chain0 = load(0, i);
+    auto chain1 = load(1, i);
+    auto chain2 = load(2, i);
+    auto chain3 = load(3, i);
+    const std::int64_t end = std::min(quarter, i + kSumBlock * lanes);
+    for (i += lanes; i < end; i += lanes) {
+      chain0 = Reduction::combine(d, chain0, load(0, i));
+      chain1 = Reduction::combine(d, chain1, load(1, i));
+      chain2 = Reduction::combine(d, chain2, load(2, i));
+      chain3 = Reduction::combine(d, chain3, load(3, i));
+    }
+    const auto pairs =
+        Reduction::combine(d, Reduction::combine(d, chain0, chain1), Reduction::combine(d, chain2, chain3));
+    total =
+        Reduction::combine_scalar(total, static_cast<Total<Reduction, T>>(ReduceLanes<Reduction>(d, pairs)));
+  }
+  return Reduction::combine_scalar(total,
+                                   ReduceContiguous<Reduction>(from + 4 * quarter, count - 4 * quarter));
 }
 
 /// Planes that are one row of neighbours: finish(total) stores one.
@@ -151,12 +208,18 @@ void DensePlanesGlobal(const Tensor5& y, const ConstTensor5& x, const Finish& fi
   constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
   constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
   const std::int64_t asked = std::min(count, kAhead / 4);
+  constexpr std::int64_t kLarge = 32 << 10;  // bytes
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       const T* const from = plane_of<const T>(x, at[3], at[4]);
+      T& result = plane_of<T>(y, at[3], at[4])[0];
+      if (bytes >= kLarge) {
+        result = finish(ReduceQuarters<Reduction>(from, count));
+        continue;
+      }
       for (std::int64_t i = 0; i < asked; i += kLine) hwy::Prefetch(from + kAhead + i);
-      plane_of<T>(y, at[3], at[4])[0] = finish(ReduceContiguous<Reduction>(from, count));
+      result = finish(ReduceContiguous<Reduction>(from, count));
     }
   });
 }
@@ -181,7 +244,8 @@ template <class T>
 void Avg(const Tensor5& y, const ConstTensor5& x) {
   const ConstTensor5 joined = join_rows(x);
   const std::int64_t count = positions_of(x.size);
-  const auto finish = [&](double sum) { return static_cast<T>(sum / static_cast<double>(count)); };
+  const auto finish = [divisor = static_cast<double>(count)](double sum)
+                          HWY_ATTR { return static_cast<T>(sum / divisor); };
   if (channels_last(x, x)) return ChannelsLastGlobal<SumReduction, T>(y, joined, finish);
   if (one_dense_row(joined)) return DensePlanesGlobal<SumReduction, T>(y, joined, finish);
   SegmentAvg<T>(joined, y, global_axes(joined.size),

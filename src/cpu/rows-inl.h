@@ -36,6 +36,14 @@ inline void tabulate_row_readers(Axes& axes) {
   }
 }
 
+/// Positions begin .. end - 1 of an axis.
+struct Range {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+
+  bool contains(std::int64_t position) const { return position >= begin && position < end; }
+};
+
 /// A position in a nested loop over up to five counts, the last one fastest.
 class Cursor {
  public:
@@ -53,6 +61,8 @@ class Cursor {
       index_[level] = 0;
     }
   }
+  /// Moves on along one level, to no further than its last position.
+  void skip(std::size_t level, std::int64_t count) { index_[level] += count; }
   std::int64_t operator[](std::size_t level) const { return index_[level]; }
   const Index& index() const { return index_; }
 
@@ -90,6 +100,8 @@ class InputRows {
   }
   void collect(const ConstTensor5& x, const T* plane, const Axes& axes, const Taps& d, const Taps& h) {
     count_ = d.count * h.count;
+    slice_rows_ = h.count;
+    new_rows_ = std::min(h.count, axes[1].stride());
     const auto count = static_cast<std::size_t>(count_);
     rows_ = count <= few_.size() ? few_.data() : many_.resize(count);
     Row* next = rows_;
@@ -103,6 +115,9 @@ class InputRows {
     }
   }
   std::int64_t count() const { return count_; }
+  /// Rows of each slice of D, and how many of them, the last ones, the output row before does not read.
+  std::int64_t slice_rows() const { return slice_rows_; }
+  std::int64_t new_rows() const { return new_rows_; }
   const T* row(std::int64_t i) const { return rows_[i].data; }
   std::int64_t tap(std::int64_t i) const { return rows_[i].tap; }
   /// Number of the row in its plane, d * H + h.
@@ -118,6 +133,8 @@ class InputRows {
   Scratch<Row> many_;
   Row* rows_ = nullptr;
   std::int64_t count_ = 0;
+  std::int64_t slice_rows_ = 0;
+  std::int64_t new_rows_ = 0;
 };
 
 /// The output rows that read one input row, in row-major order, each with the tap number of that row.

@@ -46,14 +46,6 @@ void copy_row(const T* from, T* to, std::int64_t stride, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) to[i * stride] = from[i * stride];
 }
 
-/// Positions begin .. end - 1 of an axis.
-struct Range {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-
-  bool contains(std::int64_t position) const { return position >= begin && position < end; }
-};
-
 /// The positions of a plane lie one after another.
 template <class Tensor>
 bool dense_planes(const Tensor& tensor) {

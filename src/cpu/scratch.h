@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
-#include <new>
+
+#include "core/aligned.h"
 
 namespace cenote::cpu {
 
@@ -12,19 +12,15 @@ class Scratch {
  public:
   T* resize(std::size_t count) {
     if (count > count_) {
-      data_.reset(static_cast<T*>(::operator new(count * sizeof(T), kAlignment)));
+      memory_ = AlignedMemory(count * sizeof(T));
       count_ = count;
     }
-    return data_.get();
+    return get();
   }
-  T* get() const { return data_.get(); }
+  T* get() const { return static_cast<T*>(memory_.get()); }
 
  private:
-  static constexpr std::align_val_t kAlignment{64};
-  struct Free {
-    void operator()(T* data) const { ::operator delete(data, kAlignment); }
-  };
-  std::unique_ptr<T, Free> data_;
+  AlignedMemory memory_;
   std::size_t count_ = 0;
 };
 

@@ -67,9 +67,7 @@ class WideRows {
 
   /// Rows of `outputs`.
   WideRows(std::int64_t outputs, std::int64_t slots)
-      : outputs_(outputs),
-        room_(round_up(outputs) + 2 * kMargin),
-        lines_(static_cast<std::size_t>(slots)) {
+      : outputs_(outputs), room_(round_up(outputs) + 2 * kMargin), lines_(static_cast<std::size_t>(slots)) {
     const auto size = static_cast<std::size_t>(room_ * slots);
     std::fill_n(grads_.resize(size), size, Lane{0});
     std::fill_n(taps_.resize(size), size, Key{0});
@@ -153,7 +151,8 @@ class RowGatherer {
   }
 
  private:
-  HWY_INLINE void add_up(const WideRow<T>* rows, std::size_t count, std::int64_t m, V (&sums)[kStride]) const {
+  HWY_INLINE void add_up(const WideRow<T>* rows, std::size_t count, std::int64_t m,
+                         V (&sums)[kStride]) const {
     const D d;
     const hn::RebindToSigned<D> di;
     for (V& sum : sums) sum = hn::Zero(d);
@@ -219,9 +218,10 @@ class PlaneReaders {
         readers.collect(axes, d, h);
         for (std::int64_t i = 0; i < readers.count(); ++i) {
           const ReaderRow& row = readers[i];
-          entries_.push_back({row.od % most_readers(axes[0]) * most_readers(axes[1]) + row.oh % most_readers(axes[1]), row.od * axes[1].out() + row.oh,
-                              row.od * grad_y.stride[2] + row.oh * grad_y.stride[3],
-                              row.od * taps.stride[2] + row.oh * taps.stride[3], row.tap * axes[2].kernel()});
+          entries_.push_back(
+              {row.od % most_readers(axes[0]) * most_readers(axes[1]) + row.oh % most_readers(axes[1]),
+               row.od * axes[1].out() + row.oh, row.od * grad_y.stride[2] + row.oh * grad_y.stride[3],
+               row.od * taps.stride[2] + row.oh * taps.stride[3], row.tap * axes[2].kernel()});
         }
         begins_.push_back(entries_.size());
       }

@@ -165,6 +165,7 @@ class Quotients {
     quotients.data = to;
     quotients.stride = {0, plane, size[3] * pitch, pitch, 1};
     columns_.set(axes_[2], divisor_, width.outputs.begin, size[4]);
+    factor_ = 0;
     for (std::int64_t c = 0; c < size[1]; ++c) {
       for (std::int64_t d = 0; d < size[2]; ++d) {
         for (std::int64_t h = 0; h < size[3]; ++h, to += pitch) {
@@ -177,23 +178,35 @@ class Quotients {
   }
 
  private:
-  HWY_NOINLINE void divide_row(const T* from, std::int64_t stride, std::int64_t count, T factor,
-                               T* to) const {
+  /// factor times the divisor of a column divides an element of it.
+  HWY_NOINLINE void divide_row(const T* from, std::int64_t stride, std::int64_t count, T factor, T* to) {
     const WideTag<T> d;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-    const auto factors = hn::Set(d, factor);
+    if (factor != factor_) invert(factor, count);
     constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
     for (std::int64_t i = 0; i < count; i += lanes) {
       hwy::Prefetch(from + i * stride + kAhead);
       const auto v = LoadOfRow(d, from + i * stride, stride, count - i);
-      hn::StoreU(hn::Div(v, hn::Mul(factors, hn::LoadU(d, columns_.get() + i))), d, to + i);
+      hn::StoreU(hn::Mul(v, hn::LoadU(d, inverses_.get() + i)), d, to + i);
     }
+  }
+  HWY_NOINLINE void invert(T factor, std::int64_t count) {
+    const WideTag<T> d;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    T* const to = inverses_.resize(static_cast<std::size_t>(count + lanes));
+    for (std::int64_t i = 0; i < count; i += lanes) {
+      const auto divisors = hn::Mul(hn::Set(d, factor), hn::LoadU(d, columns_.get() + i));
+      hn::StoreU(hn::Div(hn::Set(d, T{1}), divisors), d, to + i);
+    }
+    factor_ = factor;
   }
 
   const Axes& axes_;
   const Divisor& divisor_;
   Scratch<T> memory_;
   ColumnDivisors<T> columns_;
+  Scratch<T> inverses_;  // of factor_ times those, where it is not 0
+  T factor_ = 0;
 };
 
 /// average(y, x, window, divisor) is the forward pass along rows.

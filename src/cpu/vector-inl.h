@@ -273,14 +273,15 @@ HWY_INLINE VecOf<D> ReduceBlocked(D d, std::int64_t count, const Load& load) {
 
 /// All lanes of v as one value, pairwise.
 template <class Reduction, class D>
-HWY_INLINE hn::TFromD<D> ReduceLanes(D d, VecOf<D> v) {
-  using T = hn::TFromD<D>;
-  HWY_ALIGN T lanes[kMaxLanes<T>];
-  hn::Store(v, d, lanes);
-  for (std::size_t half = hn::Lanes(d) / 2; half > 0; half /= 2) {
-    for (std::size_t i = 0; i < half; ++i) lanes[i] = Reduction::combine_scalar(lanes[i], lanes[i + half]);
+HWY_INLINE hn::TFromD<D> ReduceLanes(D, VecOf<D> v) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (hn::MaxLanes(D()) > 1) {
+    const hn::Half<D> half;
+    return ReduceLanes<Reduction>(half,
+                                  Reduction::combine(half, hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
   }
-  return lanes[0];
+#endif
+  return hn::GetLane(v);
 }
 
 /// Compact taps, widened to the lanes of T. u64 lanes take two steps.

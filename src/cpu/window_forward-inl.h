@@ -13,6 +13,7 @@
 #include "cpu/pixel_buffer-inl.h"
 #include "cpu/planar_indices-inl.h"
 #include "cpu/short_windows-inl.h"
+#include "cpu/sliding_pixels-inl.h"
 #include "cpu/small_planes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -90,6 +91,7 @@ void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
     }
     return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y});
   }
+  if (slides_pixels<T>(axes, x.size[1])) return SlidingMax<T>(x, y, axes);
   if (!pools_flat_rows(x, y, axes, kFewestFlatTapsOfMax)) {
     if (pools_pixel_buffer<T>(x, y, axes))
       return PoolPixelBuffer<MaxReduction, T>(x, y, axes, MaxPixelRow<T>{y});
@@ -138,6 +140,9 @@ template <class T>
 void PoolAvg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Axes& axes,
              const Divisor& divisor) {
   if (!channels_last(x, y)) return PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor});
+  // Where f16 passes through working memory, its blocks of channels must agree on the loops of sums.
+  if (kConvertsHalf && slides_pixels<T>(axes, x.size[1]))
+    return SlidingAvg<T>(x, y, axes, WindowDivisors{axes, divisor});
   if (!pools_flat_rows(x, y, axes, fewest_flat_taps_of_avg(x.size[1]))) {
     if (pools_pixel_buffer<T>(x, y, axes))
       return PoolPixelBuffer<SumReduction, T>(x, y, axes, AvgPixelRow<T>{y, axes, divisor});

@@ -29,8 +29,8 @@ void run_max(const OpName& op, const TensorView& y, const TensorView* indices, c
   pool_in_working_dtype(to, &record, from, false, order, run, run_narrow);
 }
 
-/// run(loops, grad_x, grad_y, indices) returns an index outside the plane, if it met one; run_narrow, with the
-/// same arguments, as in pool_in_working_dtype.
+/// run(loops, grad_x, grad_y, indices) returns an index outside the plane, if it met one; run_narrow, with
+/// the same arguments, as in pool_in_working_dtype.
 template <class Run, class RunNarrow = NoNarrowLoops>
 void run_max_backward(const OpName& op, const TensorView& grad_x, const ConstTensorView& grad_y,
                       const ConstTensorView& indices, const Dims& y_sizes, DType tap_dtype, const Run& run,

@@ -13,6 +13,9 @@ namespace {
 
 __extension__ using Wide = __int128;  // for addresses plus extents
 
+/// Whether there are no elements, of sizes >= 0.
+bool has_zero(const Dims& sizes) { return std::find(sizes.begin(), sizes.end(), 0) != sizes.end(); }
+
 /// Bytes from data + low to data + high hold every element of a view.
 struct Extent {
   std::int64_t low = 0;
@@ -46,13 +49,12 @@ void check_memory(std::string_view op, std::string_view argument, const ConstTen
 void check_not_self_overlapping(std::string_view op, std::string_view argument, const TensorView& view) {
   std::array<std::pair<std::int64_t, std::int64_t>, Dims::kMaxRank> dimensions;  // |stride|, size
   auto* end = dimensions.begin();
-  for (int axis = 0; axis < view.sizes.size(); ++axis) {
+  for (int axis = view.sizes.size() - 1; axis >= 0; --axis) {
     if (view.sizes[axis] <= 1) continue;
     const std::pair dimension{std::abs(view.strides[axis]), view.sizes[axis]};
-    auto* const place = std::upper_bound(dimensions.begin(), end, dimension);
-    std::move_backward(place, end, end + 1);
+    auto* place = end++;
+    for (; place != dimensions.begin() && dimension < place[-1]; --place) *place = place[-1];
     *place = dimension;
-    ++end;
   }
   std::int64_t reach = 0;
   for (const auto* dimension = dimensions.begin(); dimension != end; ++dimension) {
@@ -167,7 +169,7 @@ Dims with_spatial_sizes(const OpName& op, const Dims& sizes, const std::array<st
     if (size > 0) count = checked_multiply(count, size, op.name, "number of elements of y");
   }
   constexpr std::int64_t kWidest = 8;  // bytes of f64, and of i64 indices
-  if (std::find(result.begin(), result.end(), 0) == result.end())
+  if (!has_zero(result))
     checked_multiply(count, kWidest, op.name, "size in bytes of y ", result, ", ", kWidest, " per element,");
   return result;
 }
@@ -194,7 +196,7 @@ Tensor5 written_argument(const OpName& op, std::string_view argument, const Tens
                          const Dims& sizes) {
   check_sizes(op, argument, view.sizes, sizes);
   read_argument(op, argument, view);
-  if (element_count(view.sizes) > 0) check_not_self_overlapping(op.name, argument, view);
+  if (!has_zero(view.sizes)) check_not_self_overlapping(op.name, argument, view);
   return to_tensor5(op, view.data, view.dtype, view.sizes, view.strides);
 }
 
@@ -204,22 +206,20 @@ void check_sizes(const OpName& op, std::string_view argument, const Dims& sizes,
 
 void check_pooled_dtype(const OpName& op, std::string_view argument, DType dtype) {
   require(dtype != DType::u16, op.name, argument,
-          " dtype must be f32, f64, f16, bf16, i8, u8, i32 or i64, got ", name_of(dtype));
+          " dtype must be f32, f64, f16, bf16, i8, u8, i32 or i64, got ", dtype);
 }
 
 void check_floating_dtype(const OpName& op, std::string_view argument, DType dtype) {
-  require(is_floating(dtype), op.name, argument, " dtype must be f32, f64, f16 or bf16, got ",
-          name_of(dtype));
+  require(is_floating(dtype), op.name, argument, " dtype must be f32, f64, f16 or bf16, got ", dtype);
 }
 
 void check_same_dtype(const OpName& op, std::string_view argument, DType dtype, DType expected) {
-  require(dtype == expected, op.name, argument, " dtype must be ", name_of(expected), ", got ",
-          name_of(dtype));
+  require(dtype == expected, op.name, argument, " dtype must be ", expected, ", got ", dtype);
 }
 
 void check_no_overlap(const OpName& op, std::string_view argument, const TensorView& written,
                       std::string_view other_argument, const ConstTensorView& other) {
-  if (element_count(written.sizes) == 0 || element_count(other.sizes) == 0) return;
+  if (has_zero(written.sizes) || has_zero(other.sizes)) return;
   require(!may_overlap(op.name, written, other), op.name, argument, " must not share memory with ",
           other_argument);
 }
@@ -231,7 +231,7 @@ void check_indices_dtype(const OpName& op, DType dtype, DType tap_dtype) {
           tap_dtype == DType::i64  ? ""
           : tap_dtype == DType::u8 ? "u8 or u16 (taps)"
                                    : "u16 (taps)",
-          ", got ", name_of(dtype));
+          ", got ", dtype);
 }
 
 DType tap_dtype_of(std::int64_t taps) {

@@ -1,22 +1,21 @@
 // Pooling of the dtypes that have no loops of their own, or none for these windows: planes are widened into
 // working memory, pooled there and rounded back, once, so that f16 and bf16 accumulate in f32 and integers
-// exactly in f64. Minima are maxima of the reversed order. Planes of i64 whose sums, or the order of whose elements, f64 does not hold
-// run the reference loops.
+// exactly in f64. Minima are maxima of the reversed order. Planes of i64 whose sums, or the order of whose
+// elements, f64 does not hold run the reference loops.
 #pragma once
 
 #include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <mutex>
-#include <new>
 #include <optional>
 #include <span>
 #include <type_traits>
 #include <utility>
 
 #include "backend.h"
+#include "core/aligned.h"
 #include "core/parallel.h"
 
 namespace cenote {
@@ -73,7 +72,7 @@ class WorkingPlanes {
     tensor_.stride = {plane * channels, channels_last ? 1 : plane, size[3] * size[4] * step, size[4] * step,
                       step};
     const auto bytes = static_cast<std::size_t>(plane * channels) * size_of(dtype);
-    memory_.reset(::operator new(bytes, kAlignment));
+    memory_ = AlignedMemory(bytes);
     tensor_.data = memory_.get();
   }
   /// For the channels of `block`, at most those of the constructor.
@@ -86,12 +85,8 @@ class WorkingPlanes {
   }
 
  private:
-  static constexpr std::align_val_t kAlignment{64};
-  struct Free {
-    void operator()(void* memory) const { ::operator delete(memory, kAlignment); }
-  };
   Tensor5 tensor_;
-  std::unique_ptr<void, Free> memory_;
+  AlignedMemory memory_;
 };
 
 /// Outputs may be as many as a product of sizes allows, and none where one of those is 0.

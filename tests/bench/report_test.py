@@ -102,6 +102,24 @@ class Report(unittest.TestCase):
         for words in ("a <b> & c", "Where cenote is slower (1)", "other | lib"):
             self.assertIn(words, text)
 
+    def test_costs_of_size_and_threads(self):
+        def large(name, kernel, ms, peer):
+            return row(name, [4, 64, 56, 56], 2 * ms, ms, 9.0, peer, group="kernels", op=f"max {kernel}x{kernel} s1",
+                       kernel=[kernel])
+
+        def many(name, threads, ms):
+            return row(name, [1, 2, 3, 3], 2 * ms, ms, 9.0, None, group="threads", threads=threads)
+
+        self.write([large("kernels max 3x3 s1", 3, 1.0, 2.0), large("kernels max 13x13 s1", 13, 1.5, 8.0),
+                    many("threads max [1,2,3,3] t1 cached", 1, 3.0), many("threads max [1,2,3,3] t2 cached", 2, 2.0)])
+        self.report()
+        sections = self.markdown()
+        kernels = sections["Times of large windows over those of small ones"]
+        self.assertEqual(kernels[0], ["rows", "cenote", "cenote into", "torch", "other | lib"])
+        self.assertEqual(kernels[2:], [["max 13x13 s1 / max 3x3 s1", "1.50", "1.50", "1.00", "4.00"]])
+        threads = sections["Times of one thread over those of 2"]
+        self.assertEqual(threads[2:], [["max [1,2,3,3] cached", "1.50", "1.50", "1.00", ""]])
+
     def test_nobody_is_faster(self):
         self.write([row("one", [1, 2, 3, 3], 2.0, 1.0, 8.0, None)])
         self.report()

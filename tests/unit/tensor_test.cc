@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "support/errors.h"
 
@@ -83,6 +85,12 @@ TEST(Tensor, OwnsAlignedMemory) {
   tensor.data<double>()[104] = 1.0;
   const ConstTensorView view = tensor;
   EXPECT_EQ(static_cast<const double*>(view.data)[104], 1.0);
+  std::vector<Tensor> many;  // at once, so that their addresses differ
+  for (const std::int64_t bytes : {1, 8, 40, 63, 64, 65, 1000, 4096, 200000}) {
+    many.emplace_back(DType::u8, Dims{bytes});
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(many.back().data<std::uint8_t>()) % 64, 0u) << bytes;
+    std::fill_n(many.back().data<std::uint8_t>(), bytes, std::uint8_t{7});
+  }
 }
 
 TEST(Tensor, ChecksDtypeSizesAndStrides) {

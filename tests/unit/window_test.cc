@@ -481,6 +481,47 @@ TEST_P(OnEveryTarget, AvgPoolOfWholePlanesAndItsDivisors) {
   check({.kernel = 9, .padding = 1, .count_include_pad = false}, 49);
 }
 
+bool equal_or_both_nan(const Values& a, const Values& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](double x, double y) { return x == y || (std::isnan(x) && std::isnan(y)); });
+}
+
+TEST_P(OnEveryTarget, WindowsThatSlideAlongManyChannels) {
+  // Whole numbers, of which all sums are exact: both layouts must give the same averages.
+  for (const std::int64_t channels : {80, 84}) {  // of f32, vectors of any length and a part of one
+    const Dims sizes{2, channels, 5, 19};
+    Values values = iota(element_count(sizes));
+    for (double& value : values) value = std::fmod(value * 7, 23) - 11;
+    values[1000] = std::nan("");
+    values[3000] = kInfinity;  // whose sum is NaN, as nothing that is pooled
+    values[3040] = -kInfinity;
+    for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
+      const GuardedTensor first(dtype, sizes, cenote_test::LayoutKind::kChannelsFirst, 2, 1);
+      const GuardedTensor last(dtype, sizes, cenote_test::LayoutKind::kChannelsLast, 2, 1);
+      assign(first, values);
+      assign(last, values);
+      for (const std::int64_t rows : {1, 2, 3, 4}) {
+        for (const std::int64_t columns : {2, 3}) {
+          for (const std::int64_t stride : {1, 2}) {
+            const std::int64_t padding = (rows + columns + stride) % 2;
+            const Dims kernel{rows, columns};
+            const Dims around{rows > 1 ? padding : 0, padding};
+            SCOPED_TRACE(::testing::Message() << name_of(dtype) << ' ' << channels << " channels " << rows
+                                              << 'x' << columns << " s" << stride << " p" << padding);
+            const MaxPoolOptions max{.kernel = kernel, .stride = stride, .padding = around};
+            EXPECT_TRUE(
+                equal_or_both_nan(values_of(max_pool2d(last, max)), values_of(max_pool2d(first, max))));
+            const AvgPoolOptions avg{
+                .kernel = kernel, .stride = stride, .padding = around, .count_include_pad = rows > 2};
+            EXPECT_TRUE(
+                equal_or_both_nan(values_of(avg_pool2d(last, avg)), values_of(avg_pool2d(first, avg))));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_P(OnEveryTarget, HugeKernelsCostNoMoreThanTheInput) {
   // The padding rule allows a kernel far beyond the input; its taps outside must not be walked.
   const std::int64_t huge = (std::int64_t{1} << 40) + 1;
