@@ -9,6 +9,7 @@
 // Highway wants its own header after foreach_target.h, and ours after that.
 #include "core/parallel.h"
 #include "cpu/channels_last_backward-inl.h"
+#include "cpu/tap_flat-inl.h"
 #include "cpu/tap_gather-inl.h"
 #include "cpu/tap_scatter-inl.h"
 #include "cpu/window_forward-inl.h"
@@ -24,6 +25,10 @@ bool MaxBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
                          const WindowAxes& window) {
   Axes axes = window_axes(window, grad_x.size, grad_y.size);
   const bool last = channels_last(grad_x, grad_y) && unit_channels(taps);
+  if (!last && flat_taps(grad_x, grad_y, taps, axes)) {
+    FlatTaps<T>(grad_x, grad_y, taps, axes);
+    return true;
+  }
   if (last ? few_outputs(axes) : !gathers_taps(grad_x, grad_y, taps, axes)) return false;
   tabulate_row_readers(axes);
   if (last) {

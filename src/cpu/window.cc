@@ -10,6 +10,7 @@
 #include "cpu/index_scatter-inl.h"
 #include "cpu/planar_backward-inl.h"
 #include "cpu/segments-inl.h"
+#include "cpu/tap_flat-inl.h"
 #include "cpu/tap_gather-inl.h"
 #include "cpu/tap_scatter-inl.h"
 #include "cpu/unit_stride_backward-inl.h"
@@ -86,6 +87,7 @@ void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   }
   // Gathering f64, half as many to a vector, took as long.
   if constexpr (std::is_same_v<T, float> && std::is_same_v<Tap, std::uint8_t>) {
+    if (flat_taps(grad_x, grad_y, taps, axes)) return FlatTaps<T>(grad_x, grad_y, taps, axes);
     if (gathers_taps(grad_x, grad_y, taps, axes)) {
       tabulate_row_readers(axes);
       return GatherTaps<T>(grad_x, grad_y, taps, axes);

@@ -8,6 +8,7 @@
 
 #include "backend.h"
 #include "cpu/channels_last-inl.h"
+#include "cpu/flat_planes-inl.h"
 #include "cpu/flat_rows-inl.h"
 #include "cpu/layout.h"
 #include "cpu/pixel_buffer-inl.h"
@@ -88,6 +89,9 @@ void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
   if (!channels_last(x, y)) {
     if constexpr (sizeof(T) >= 4) {
       if (unit_columns(x) && unit_columns(y) && small_planes(axes)) return MaxOfSmallPlanes<T>(x, y, axes);
+    }
+    if constexpr (sizeof(LaneOf<T>) >= 4) {
+      if (flat_planes<T>(x, y, axes)) return MaxOfFlatPlanes<T>(x, y, axes);
     }
     return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y});
   }

@@ -522,6 +522,39 @@ TEST_P(OnEveryTarget, WindowsThatSlideAlongManyChannels) {
   }
 }
 
+TEST_P(OnEveryTarget, DensePlanesAsOneRow) {
+  for (const Dims& sizes :
+       {Dims{2, 3, 5, 7}, Dims{1, 1, 4, 4}, Dims{1, 2, 9, 32}, Dims{3, 2, 6, 40}, Dims{1, 5, 3, 2}}) {
+    Values values = iota(element_count(sizes));
+    for (double& value : values) value = std::fmod(value * 7, 23) - 11;
+    values.front() = std::nan("");  // at the corner of a plane, beside the end of another
+    values[values.size() / 2] = kInfinity;
+    values.back() = -kInfinity;
+    Values gradients = iota(element_count(sizes));
+    for (double& value : gradients) value = std::fmod(value * 5, 17) - 8;
+    for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
+      for (const Dims& kernel : {Dims{3, 3}, Dims{1, 3}, Dims{3, 1}}) {
+        SCOPED_TRACE(::testing::Message()
+                     << name_of(dtype) << ' ' << to_string(sizes) << ' ' << to_string(kernel));
+        const MaxPoolOptions options{
+            .kernel = kernel, .stride = 1, .padding = Dims{kernel[0] / 2, kernel[1] / 2}};
+        const GuardedTensor x(dtype, sizes, values);
+        const GuardedTensor last(dtype, sizes, cenote_test::LayoutKind::kChannelsLast, 2, 1);
+        const GuardedTensor grad_y(dtype, sizes, gradients);
+        assign(x, values);
+        assign(last, values);
+        assign(grad_y, gradients);
+        EXPECT_TRUE(
+            equal_or_both_nan(values_of(max_pool2d(x, options)), values_of(max_pool2d(last, options))));
+        const MaxPoolResult by_tap = max_pool2d_with_indices(x, options, DType::u8);
+        const MaxPoolResult by_index = max_pool2d_with_indices(x, options, DType::i64);
+        EXPECT_EQ(values_of(max_pool2d_backward(grad_y, by_tap.indices, sizes, options)),
+                  values_of(max_pool2d_backward(grad_y, by_index.indices, sizes, options)));
+      }
+    }
+  }
+}
+
 TEST_P(OnEveryTarget, HugeKernelsCostNoMoreThanTheInput) {
   // The padding rule allows a kernel far beyond the input; its taps outside must not be walked.
   const std::int64_t huge = (std::int64_t{1} << 40) + 1;
