@@ -8,6 +8,7 @@
 #include "hwy/foreach_target.h"
 // Highway wants its own header after foreach_target.h, and ours after that.
 #include "core/parallel.h"
+#include "cpu/block_backward-inl.h"
 #include "cpu/channels_last_backward-inl.h"
 #include "cpu/tap_flat-inl.h"
 #include "cpu/tap_gather-inl.h"
@@ -29,6 +30,11 @@ bool MaxBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
     FlatTaps<T>(grad_x, grad_y, taps, axes);
     return true;
   }
+  if (!last && gathers_blocks<T>(grad_x, grad_y, taps, axes)) {
+    tabulate_row_readers(axes);
+    MaxBackwardOfBlocks<T>(grad_x, grad_y, taps, axes);
+    return true;
+  }
   if (last ? few_outputs(axes) : !gathers_taps(grad_x, grad_y, taps, axes)) return false;
   tabulate_row_readers(axes);
   if (last) {
@@ -42,10 +48,15 @@ bool MaxBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
 template <class T>
 bool AvgBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& window,
                          const Divisor& divisor) {
-  if (!channels_last(grad_x, grad_y)) return false;
   Axes axes = window_axes(window, grad_x.size, grad_y.size);
   tabulate_row_taps(axes);
+  const bool last = channels_last(grad_x, grad_y);
+  if (!last && !adds_blocks<T>(grad_x, grad_y, axes)) return false;
   tabulate_row_readers(axes);
+  if (!last) {
+    AvgBackwardOfBlocks<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
+    return true;
+  }
   ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
   return true;
 }

@@ -1,6 +1,6 @@
 // Channels-last windows of 2 or 3 columns and stride 1 or 2: the rows of a window are reduced for each pixel
-// once, and the windows of a row slide along these pixels in registers, some vectors of channels at a time.
-// Nothing is stored but the output.
+// once, and the windows of a row slide along these pixels, which stay in registers or, if the channels are
+// many, in a buffer of few pixels.
 #if defined(CENOTE_CPU_SLIDING_PIXELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_SLIDING_PIXELS_INL_H_
 #undef CENOTE_CPU_SLIDING_PIXELS_INL_H_
@@ -19,51 +19,75 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// Outputs of a row, their channels from `c` on: kVectors vectors. finish(ow) says what becomes of a vector
-/// of output ow. kRows is the number of input rows, or 0 for any. False where a NaN got lost, or perhaps.
+/// Reduces pixels along the rows of windows. kRows is their number, or 0 for any.
+template <class Reduction, int kStride, int kRows, class T>
+class PixelColumns {
+ public:
+  using D = WideTag<T>;
+  static constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
+
+  PixelColumns(const InputRows<T>& rows, const Axis& w, std::int64_t step)
+      : rows_(rows), count_(kRows > 0 ? kRows : rows.count()), in_(count_ > 0 ? w.in() : 0), step_(step) {
+    // Where what the next output row reads lies: that row, where it is one, or the end of this one and what
+    // follows.
+    ahead_ = kStride > 1 || count_ < 2 ? kAhead : rows.row(count_ - 1) - rows.row(count_ - 2);
+  }
+  /// Whether there is an element at this position of a row.
+  HWY_INLINE bool has(std::int64_t position) const { return position >= 0 && position < in_; }
+  /// A vector of channels from `c` on. `seen` sums up the elements, where a NaN may get lost.
+  HWY_INLINE VecOf<D> operator()(std::int64_t position, std::int64_t c, VecOf<D>& seen) const {
+    const D d;
+    const auto load = [&](std::int64_t row) CENOTE_VECTOR_LAMBDA {
+      const T* const from = rows_.row(row) + position * step_ + c;
+      if (row + kStride >= count()) hwy::Prefetch(from + ahead_);
+      const auto elements = LoadVector(d, from);
+      if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, elements);
+      return elements;
+    };
+    auto column = load(0);
+    for (std::int64_t row = 1; row < count(); ++row) column = Reduction::combine(d, column, load(row));
+    return column;
+  }
+
+ private:
+  HWY_INLINE std::int64_t count() const { return kRows > 0 ? kRows : count_; }
+
+  const InputRows<T>& rows_;
+  std::int64_t count_;
+  std::int64_t in_;
+  std::int64_t step_;
+  std::int64_t ahead_;
+};
+
+/// Outputs of a row, kVectors vectors of their channels from `c` on. finish(ow) says what becomes of a vector
+/// of output ow. False where a NaN got lost, or perhaps.
 template <class Reduction, int kStride, int kTaps, int kRows, int kVectors, class T, class Finish>
-HWY_NOINLINE bool SlideAlong(const InputRows<T>& rows, const Axis& w, const Range& outs, std::int64_t step,
-                             std::int64_t c, T* to, std::int64_t to_step, const Finish& finish) {
+HWY_NOINLINE bool SlideAlong(const InputRows<T>& rows, const Axis& w, std::int64_t step, std::int64_t c,
+                             T* to, std::int64_t to_step, const Finish& finish) {
   constexpr int kShared = kTaps - kStride;  // columns that neighbouring windows have both
-  constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
   const WideTag<T> d;
   using V = VecOf<decltype(d)>;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const std::int64_t count = kRows > 0 ? kRows : rows.count();
-  // Where what the next output row reads lies: that row, where it is one, or the end of this one and what
-  // follows.
-  const std::int64_t ahead = kStride > 1 || count < 2 ? kAhead : rows.row(count - 1) - rows.row(count - 2);
+  const PixelColumns<Reduction, kStride, kRows, T> pixels(rows, w, step);
   V columns[kTaps][kVectors];
-  V seen[kVectors];  // the sum of all elements
+  V seen[kVectors];
   for (int v = 0; v < kVectors; ++v) seen[v] = hn::Zero(d);
   const auto reduce = [&](std::int64_t position, V* column) CENOTE_VECTOR_LAMBDA {
-    if (position < 0 || position >= w.in() || count == 0) {
+    if (!pixels.has(position)) {
       for (int v = 0; v < kVectors; ++v) column[v] = hn::Set(d, Reduction::template identity<LaneOf<T>>());
       return;
     }
-    const std::int64_t offset = position * step + c;
-    const auto load = [&](std::int64_t row, int v) CENOTE_VECTOR_LAMBDA {
-      const T* const from = rows.row(row) + offset + v * lanes;
-      if (row + kStride >= count) hwy::Prefetch(from + ahead);
-      const V elements = LoadVector(d, from);
-      if constexpr (Reduction::kLosesNaN) seen[v] = hn::Add(seen[v], elements);
-      return elements;
-    };
-    for (int v = 0; v < kVectors; ++v) column[v] = load(0, v);
-    for (std::int64_t row = 1; row < count; ++row) {
-      for (int v = 0; v < kVectors; ++v) column[v] = Reduction::combine(d, column[v], load(row, v));
-    }
+    for (int v = 0; v < kVectors; ++v) column[v] = pixels(position, c + v * lanes, seen[v]);
   };
-  std::int64_t position = w.start(outs.begin);
-  to += outs.begin * to_step;
+  std::int64_t position = w.start(0);
   for (int tap = 0; tap < kShared; ++tap) reduce(position + tap, columns[tap]);
-  for (std::int64_t ow = outs.begin; ow < outs.end; ++ow, position += kStride, to += to_step) {
+  for (std::int64_t ow = 0; ow < w.out(); ++ow, position += kStride, to += to_step) {
     for (int tap = kShared; tap < kTaps; ++tap) reduce(position + tap, columns[tap]);
     const auto finish_vector = finish(ow);
     for (int v = 0; v < kVectors; ++v) {
       V window = Reduction::combine(d, columns[0][v], columns[1][v]);
       if constexpr (kTaps == 3) window = Reduction::combine(d, window, columns[2][v]);
-      prefetch_for_write(to + c + v * lanes + kAhead);
+      prefetch_for_write(to + c + v * lanes + pixels.kAhead);
       StoreVector(d, finish_vector(d, window), to + c + v * lanes);
       for (int tap = 0; tap < kShared; ++tap) columns[tap][v] = columns[tap + kStride][v];
     }
@@ -75,15 +99,83 @@ HWY_NOINLINE bool SlideAlong(const InputRows<T>& rows, const Axis& w, const Rang
   return true;
 }
 
-/// The same, whatever the number of rows, with the exact reduction where the faster one does not do.
-template <class Reduction, int kStride, int kTaps, int kVectors, class T, class... Arguments>
-void SlideExactly(const InputRows<T>& rows, const Arguments&... arguments) {
+/// The same of all channels, which are met in the order of memory: what neighbouring windows share is kept in
+/// `memory`, for three columns of the channels and a vector.
+template <class Reduction, int kStride, int kTaps, int kRows, class T, class Finish>
+HWY_NOINLINE bool SlidePixels(const InputRows<T>& rows, const Axis& w, std::int64_t step,
+                              std::int64_t channels, LaneOf<T>* memory, T* to, std::int64_t to_step,
+                              const Finish& finish) {
+  constexpr int kShared = kTaps - kStride;
+  constexpr int kVectors = 4;
+  const WideTag<T> d;
+  using V = VecOf<decltype(d)>;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto identity = hn::Set(d, Reduction::template identity<LaneOf<T>>());
+  const PixelColumns<Reduction, kStride, kRows, T> pixels(rows, w, step);
+  V seen[kVectors];
+  for (int v = 0; v < kVectors; ++v) seen[v] = hn::Zero(d);
+  // visit(c, seen) for each vector; the last one may take some channels again.
+  const auto each_vector = [&](const auto& visit) CENOTE_VECTOR_LAMBDA {
+    std::int64_t c = 0;
+    for (; c + kVectors * lanes <= channels; c += kVectors * lanes) {
+      for (int v = 0; v < kVectors; ++v) visit(c + v * lanes, seen[v]);
+    }
+    for (; c + lanes <= channels; c += lanes) visit(c, seen[0]);
+    if (c < channels) visit(channels - lanes, seen[0]);
+  };
+  LaneOf<T>* kept[3] = {memory, memory + channels, memory + 2 * channels};
+  std::int64_t position = w.start(0);
+  for (int tap = 0; tap < kShared; ++tap) {
+    const bool has = pixels.has(position + tap);
+    each_vector([&](std::int64_t c, V& sum) CENOTE_VECTOR_LAMBDA {
+      hn::StoreU(has ? pixels(position + tap, c, sum) : identity, d, kept[tap] + c);
+    });
+  }
+  for (std::int64_t ow = 0; ow < w.out(); ++ow, position += kStride, to += to_step) {
+    const auto finish_vector = finish(ow);
+    const auto slide = [&]<bool kWhole>() CENOTE_VECTOR_LAMBDA {
+      each_vector([&](std::int64_t c, V& sum) CENOTE_VECTOR_LAMBDA {
+        V columns[kTaps];
+        for (int tap = 0; tap < kShared; ++tap) columns[tap] = hn::LoadU(d, kept[tap] + c);
+        for (int tap = kShared; tap < kTaps; ++tap) {
+          columns[tap] = kWhole || pixels.has(position + tap) ? pixels(position + tap, c, sum) : identity;
+        }
+        V window = Reduction::combine(d, columns[0], columns[1]);
+        if constexpr (kTaps == 3) window = Reduction::combine(d, window, columns[2]);
+        prefetch_for_write(to + c + pixels.kAhead);
+        if constexpr (kShared > 0) hn::StoreU(columns[kTaps - 1], d, kept[2] + c);
+        StoreVector(d, finish_vector(d, window), to + c);
+      });
+    };
+    if (pixels.has(position + kShared) && pixels.has(position + kTaps - 1)) {
+      slide.template operator()<true>();
+    } else {
+      slide.template operator()<false>();
+    }
+    if constexpr (kShared == 2) std::swap(kept[0], kept[1]);
+    if constexpr (kShared > 0) std::swap(kept[kShared - 1], kept[2]);
+  }
+  if constexpr (Reduction::kLosesNaN) {
+    for (int v = 1; v < kVectors; ++v) seen[0] = hn::Add(seen[0], seen[v]);
+    return hn::AllFalse(d, hn::IsNaN(seen[0]));
+  }
+  return true;
+}
+
+/// along<reduction, stride, taps, rows>(), whatever the number of rows, and again with the exact reduction
+/// where the faster one does not do.
+template <class Reduction, int kStride, int kTaps, class T, class Along>
+HWY_INLINE void SlideExactly(const InputRows<T>& rows, const Along& along) {
   using Fast =
       std::conditional_t<std::is_integral_v<LaneOf<T>>, Reduction, typename FirstTry<Reduction>::Type>;
-  const bool right = rows.count() == kTaps
-                         ? SlideAlong<Fast, kStride, kTaps, kTaps, kVectors>(rows, arguments...)
-                         : SlideAlong<Fast, kStride, kTaps, 0, kVectors>(rows, arguments...);
-  if (!right) SlideAlong<Reduction, kStride, kTaps, 0, kVectors>(rows, arguments...);
+  const auto once = [&]() HWY_ATTR {
+    if (rows.count() == kTaps) return along.template operator()<Fast, kStride, kTaps, kTaps>();
+    if constexpr (kTaps == 2) {  // of windows over slices
+      if (rows.count() == 4) return along.template operator()<Fast, kStride, kTaps, 4>();
+    }
+    return along.template operator()<Fast, kStride, kTaps, 0>();
+  };
+  if (!once()) along.template operator()<Reduction, kStride, kTaps, 0>();
 }
 
 /// Whether ForEachSlidingRow serves these windows. Channels fill a vector, and no sum is one of blocks. Max
@@ -104,40 +196,49 @@ void ForEachSlidingRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes
   const Axis& w = axes[2];
   const std::int64_t channels = x.size[1];
   const auto lanes = lanes_of<T>();
-  // Few enough for the registers. Avg 3x3 stride 2 of [32, 64, 112, 112] f32, AVX2, one thread: 13.9 ms with
-  // 2, 13.0 ms with 4.
+  // Channels that stay in registers along a row. Avg 3x3 stride 2 of [32, 64, 112, 112] f32, AVX2, one
+  // thread: 13.9 ms with 2, 13.0 ms with 4. More of them would be met in pieces far from each other: max 3x3,
+  // AVX-512, two threads, those of 8 pixels in turn and in the order of memory, stride 1 of [96, 2048, 8, 8]
+  // f32 11.0 and 6.6 ms, [96, 288, 35, 35] 22.3 and 15.3 ms, stride 2 of [96, 768, 17, 17] 8.6 and 5.3 ms.
   constexpr int kVectors = 4;
-  // Blocks of channels take turns after some pixels, so that memory is met nearly in order: [96, 192, 28, 28]
-  // f32 max 3x3, AVX-512, two threads: 10.0 ms row by row, 8.5 ms by 8 pixels, 10.2 ms by 16.
-  constexpr std::int64_t kPixels = 8;
-  const std::int64_t per_tile = channels <= kVectors * lanes ? w.out() : kPixels;
   const Cursor::Index units{y.size[0], y.size[2], y.size[3], 1, 1};
   const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * channels;
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     InputRows<T> rows;
+    Scratch<LaneOf<T>> memory;
+    if (channels > kVectors * lanes) memory.resize(static_cast<std::size_t>(3 * channels));
     auto state = make_state();
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       rows.collect(x, plane_of<const T>(x, at[0], 0), axes, at[1], at[2]);
       T* const to = row_of<T>(y, at[0], 0, at[1], at[2]);
       const auto of_row = finish(state, at);
-      Range outs;
-      const auto slide = [&]<int kSome>(std::int64_t c) HWY_ATTR {
-        const auto along = [&]<int kStride, int kTaps>() HWY_ATTR {
-          SlideExactly<Reduction, kStride, kTaps, kSome>(rows, w, outs, x.stride[4], c, to, y.stride[4],
-                                                         of_row);
+      const auto along = [&]<class Some, int kStride, int kTaps, int kRows>() HWY_ATTR {
+        if (channels > kVectors * lanes) {
+          return SlidePixels<Some, kStride, kTaps, kRows>(rows, w, x.stride[4], channels, memory.get(), to,
+                                                          y.stride[4], of_row);
+        }
+        const auto slide = [&]<int kSome>(std::int64_t c) HWY_ATTR {
+          return SlideAlong<Some, kStride, kTaps, kRows, kSome>(rows, w, x.stride[4], c, to, y.stride[4],
+                                                                of_row);
         };
-        if (w.kernel() == 2)
-          return w.stride() == 2 ? along.template operator()<2, 2>() : along.template operator()<1, 2>();
-        return w.stride() == 2 ? along.template operator()<2, 3>() : along.template operator()<1, 3>();
-      };
-      for (outs.begin = 0; outs.begin < w.out(); outs.begin = outs.end) {
-        outs.end = std::min(outs.begin + per_tile, w.out());
+        if (channels == kVectors * lanes) return slide.template operator()<kVectors>(0);
+        bool right = true;
         std::int64_t c = 0;
-        for (; c + kVectors * lanes <= channels; c += kVectors * lanes)
-          slide.template operator()<kVectors>(c);
-        for (; c + lanes <= channels; c += lanes) slide.template operator()<1>(c);
-        if (c < channels) slide.template operator()<1>(channels - lanes);  // some of them again
+        for (; c + lanes <= channels; c += lanes) right = slide.template operator()<1>(c) && right;
+        if (c < channels) right = slide.template operator()<1>(channels - lanes) && right;  // some again
+        return right;
+      };
+      if (w.kernel() == 2) {
+        if (w.stride() == 2) {
+          SlideExactly<Reduction, 2, 2>(rows, along);
+        } else {
+          SlideExactly<Reduction, 1, 2>(rows, along);
+        }
+      } else if (w.stride() == 2) {
+        SlideExactly<Reduction, 2, 3>(rows, along);
+      } else {
+        SlideExactly<Reduction, 1, 3>(rows, along);
       }
     }
   });

@@ -206,11 +206,36 @@ void ScatterBand(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstT
   zeroer.advance(band.d.end - 1, band.h.end);
 }
 
+/// Planes of one window each: zeros but for one element. [1, 2048, 4, 7, 7] f32, two threads: 0.25 ms as
+/// above, 0.05 ms so.
+template <class T, class Tap>
+void ScatterWindows(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                    const Axes& axes, const TapTable& table) {
+  const WindowRow window(table, axes, grad_x.stride, 0, 0, {0, axes[0].in()}, {0, axes[1].in()});
+  const std::int64_t positions = axes[0].in() * axes[1].in() * axes[2].in();
+  const std::int64_t start = axes[2].start(0);
+  const Cursor::Index units{1, 1, 1, grad_x.size[0], grad_x.size[1]};
+  parallel_for(Cursor::total(units), row_grain(static_cast<std::int64_t>(sizeof(T)) * positions),
+               [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                 Cursor at(units, begin);
+                 for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+                   T* const plane = plane_of<T>(grad_x, at[3], at[4]);
+                   ask_ahead(plane, positions);
+                   std::fill_n(plane, positions, T{0});
+                   const std::size_t tap = *plane_of<const Tap>(taps, at[3], at[4]);
+                   if (window.is_wanted(tap, start))
+                     plane[window.corner(0) + window.offset(tap)] += *plane_of<const T>(grad_y, at[3], at[4]);
+                 }
+               });
+}
+
 /// `sliding`: windows of a fixed size at a fixed distance.
 template <class T, class Tap>
 void ScatterPlanes(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                    const Axes& axes, bool sliding) {
   const TapTable table(axes, grad_x.stride);
+  if (axes[0].out() * axes[1].out() * axes[2].out() == 1 && dense_planes(grad_x))
+    return ScatterWindows<T, Tap>(grad_x, grad_y, taps, axes, table);
   const Range inside[3] = {inside_outputs(axes[0], sliding), inside_outputs(axes[1], sliding),
                            inside_outputs(axes[2], sliding)};
   const std::size_t cut = axes[0].in() > 1 ? 0 : 1;

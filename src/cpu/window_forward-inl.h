@@ -7,6 +7,7 @@
 #endif
 
 #include "backend.h"
+#include "cpu/block_forward-inl.h"
 #include "cpu/channels_last-inl.h"
 #include "cpu/flat_planes-inl.h"
 #include "cpu/flat_rows-inl.h"
@@ -87,11 +88,12 @@ bool takes_windows(const ConstTensor5& x, const Tensor5& y, const Tensor5* indic
 template <class T>
 void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Axes& axes) {
   if (!channels_last(x, y)) {
-    if constexpr (sizeof(T) >= 4) {
-      if (unit_columns(x) && unit_columns(y) && small_planes(axes)) return MaxOfSmallPlanes<T>(x, y, axes);
-    }
     if constexpr (sizeof(LaneOf<T>) >= 4) {
       if (flat_planes<T>(x, y, axes)) return MaxOfFlatPlanes<T>(x, y, axes);
+      if (pools_blocks<T>(x, y, axes, 27)) return MaxOfBlocks<T>(x, y, axes);
+    }
+    if constexpr (sizeof(T) >= 4) {
+      if (unit_columns(x) && unit_columns(y) && small_planes(axes)) return MaxOfSmallPlanes<T>(x, y, axes);
     }
     return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y});
   }
@@ -143,7 +145,12 @@ struct WindowDivisors {
 template <class T>
 void PoolAvg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Axes& axes,
              const Divisor& divisor) {
-  if (!channels_last(x, y)) return PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor});
+  if (!channels_last(x, y)) {
+    const std::int64_t most_short_columns = axes[2].stride() == 1 ? 40 : 27;
+    if (pools_blocks<T>(x, y, axes, most_short_columns))
+      return AvgOfBlocks<T>(x, y, axes, WindowDivisors{axes, divisor});
+    return PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor});
+  }
   // Where f16 passes through working memory, its blocks of channels must agree on the loops of sums.
   if (kConvertsHalf && slides_pixels<T>(axes, x.size[1]))
     return SlidingAvg<T>(x, y, axes, WindowDivisors{axes, divisor});

@@ -555,6 +555,63 @@ TEST_P(OnEveryTarget, DensePlanesAsOneRow) {
   }
 }
 
+TEST_P(OnEveryTarget, DensePlanesInBlocks) {
+  // Planes that end inside of a block, some of fewer positions than it has planes, or of more than fit at
+  // once.
+  struct Windows {
+    std::int64_t kernel, stride, padding, dilation;
+  };
+  for (const Dims& sizes : {Dims{1, 17, 1, 13, 13}, Dims{3, 7, 1, 5, 5}, Dims{1, 33, 1, 3, 4},
+                            Dims{2, 9, 1, 70, 24}, Dims{1, 18, 4, 7, 7}, Dims{1, 16, 9, 8, 27}}) {
+    Values values = iota(element_count(sizes));
+    for (double& value : values) value = std::fmod(value * 7, 23) - 11;
+    values[values.size() / 3] = std::nan("");
+    values[values.size() / 2] = kInfinity;
+    values.back() = -kInfinity;
+    const std::int64_t depth = sizes[2] > 1 ? 2 : 1;
+    for (const Windows& windows : {Windows{2, 2, 0, 1}, Windows{2, 1, 1, 1}, Windows{3, 2, 1, 1},
+                                   Windows{3, 2, 0, 1}, Windows{3, 1, 0, 1}, Windows{3, 1, 1, 1},
+                                   Windows{5, 2, 2, 1}, Windows{3, 1, 1, 2}, Windows{4, 3, 1, 1}}) {
+      const auto [kernel, stride, padding, dilation] = windows;
+      if (2 * padding + sizes[3] < dilation * (kernel - 1) + 1) continue;
+      const MaxPoolOptions max{.kernel = Dims{depth, kernel, kernel},
+                               .stride = Dims{depth, stride, stride},
+                               .padding = Dims{0, padding, padding},
+                               .dilation = Dims{1, dilation, dilation}};
+      const AvgPoolOptions avg{.kernel = max.kernel,
+                               .stride = max.stride,
+                               .padding = max.padding,
+                               .dilation = max.dilation,
+                               .count_include_pad = false};
+      AvgPoolOptions exact = avg;  // no gradient is rounded
+      exact.divisor_override = 4;
+      for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
+        SCOPED_TRACE(::testing::Message() << name_of(dtype) << ' ' << to_string(sizes) << " k" << kernel
+                                          << " s" << stride << " p" << padding << " d" << dilation);
+        const GuardedTensor first(dtype, sizes, values);
+        const GuardedTensor last(dtype, sizes, cenote_test::LayoutKind::kChannelsLast, 3, 1);
+        assign(first, values);
+        assign(last, values);
+        const MaxPoolResult by_tap = max_pool3d_with_indices(first, max, DType::u8);
+        EXPECT_TRUE(equal_or_both_nan(values_of(max_pool3d(first, max)), values_of(max_pool3d(last, max))));
+        const Dims outputs = by_tap.values.sizes();
+        Values gradients = iota(element_count(outputs));
+        for (double& value : gradients) value = std::fmod(value * 5, 17) - 8;
+        const GuardedTensor grad_y(dtype, outputs, gradients);
+        const GuardedTensor last_grad_y(dtype, outputs, cenote_test::LayoutKind::kChannelsLast, 3, 1);
+        assign(grad_y, gradients);
+        assign(last_grad_y, gradients);
+        const MaxPoolResult by_index = max_pool3d_with_indices(first, max, DType::i64);
+        EXPECT_EQ(values_of(max_pool3d_backward(grad_y, by_tap.indices, sizes, max)),
+                  values_of(max_pool3d_backward(grad_y, by_index.indices, sizes, max)));
+        EXPECT_TRUE(equal_or_both_nan(values_of(avg_pool3d(first, avg)), values_of(avg_pool3d(last, avg))));
+        EXPECT_EQ(values_of(avg_pool3d_backward(grad_y, sizes, exact)),
+                  values_of(avg_pool3d_backward(last_grad_y, sizes, exact)));
+      }
+    }
+  }
+}
+
 TEST_P(OnEveryTarget, HugeKernelsCostNoMoreThanTheInput) {
   // The padding rule allows a kernel far beyond the input; its taps outside must not be walked.
   const std::int64_t huge = (std::int64_t{1} << 40) + 1;

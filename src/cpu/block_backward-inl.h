@@ -1,0 +1,272 @@
+// Window pooling backward over dense planes as blocks of pixels: each pixel of grad_x adds up what it gets
+// from the outputs that read it.
+#if defined(CENOTE_CPU_BLOCK_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_BLOCK_BACKWARD_INL_H_
+#undef CENOTE_CPU_BLOCK_BACKWARD_INL_H_
+#else
+#define CENOTE_CPU_BLOCK_BACKWARD_INL_H_
+#endif
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/block_forward-inl.h"
+#include "cpu/planar_backward-inl.h"
+#include "cpu/tap_gather-inl.h"
+#include "cpu/unit_stride_backward-inl.h"
+#include "cpu/window_forward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+
+/// A row of outputs as pixels, and the number of the first tap through which they read a row of grad_x.
+template <class T>
+struct TapRow {
+  const LaneOf<T>* grads;
+  const hwy::MakeSigned<LaneOf<T>>* taps;
+  std::int64_t first_tap;
+};
+
+/// Rows of grad_x pixels from the rows of gradients and taps that read them. Windows of kTaps columns.
+template <int kStride, int kTaps, class Lane>
+class PixelGatherer {
+ public:
+  using D = WideTag<Lane>;
+  using Key = hwy::MakeSigned<Lane>;
+  static constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<Lane>);
+
+  explicit PixelGatherer(const Axis& w) : w_(w) {
+    w_.tabulate_readers(0, w.in());
+    // Groups of kStride columns, of which all are read through each tap that there is.
+    constexpr std::int64_t kBefore = (kTaps - 1) / kStride;  // outputs before that of the group
+    first_ = kBefore;
+    while (w.start(first_) < 0) ++first_;
+    last_ = std::min(w.out(), (w.in() + w.padding()) / kStride);
+    last_ = std::max(first_, last_);
+  }
+
+  void operator()(const TapRow<Lane>* rows, std::size_t count, Lane* to) const {
+    const std::int64_t begin = std::min(w_.in(), w_.start(first_));
+    const std::int64_t end = std::min(w_.in(), w_.start(last_));
+    for (std::int64_t column = 0; column < begin; ++column) gather_one(rows, count, column, to);
+    if (count == 1) {
+      gather_groups<1>(rows, count, to);
+    } else if (count == 2) {
+      gather_groups<2>(rows, count, to);
+    } else if (count == 3) {
+      gather_groups<3>(rows, count, to);
+    } else {
+      gather_groups<0>(rows, count, to);
+    }
+    for (std::int64_t column = end; column < w_.in(); ++column) gather_one(rows, count, column, to);
+  }
+
+ private:
+  static HWY_INLINE VecOf<D> hit(const TapRow<Lane>& row, std::int64_t output,
+                                 VecOf<hn::RebindToSigned<D>> number) {
+    const D d;
+    const hn::RebindToSigned<D> di;
+    const auto same = hn::Eq(hn::Load(di, row.taps + output * kLanes), number);
+    return hn::IfThenElseZero(hn::RebindMask(d, same), hn::Load(d, row.grads + output * kLanes));
+  }
+  HWY_INLINE void gather_one(const TapRow<Lane>* rows, std::size_t count, std::int64_t column,
+                             Lane* to) const {
+    const D d;
+    const hn::RebindToSigned<D> di;
+    auto sum = hn::Zero(d);
+    for (const TapRow<Lane>* row = rows; row != rows + count; ++row) {
+      for (const Reader* reader = w_.readers_begin(column); reader != w_.readers_end(column); ++reader)
+        sum = hn::Add(sum,
+                      hit(*row, reader->output, hn::Set(di, static_cast<Key>(row->first_tap + reader->tap))));
+    }
+    hn::Store(sum, d, to + column * kLanes);
+  }
+  template <std::size_t kRows>
+  HWY_INLINE void gather_groups(const TapRow<Lane>* rows, std::size_t count, Lane* to) const {
+    const D d;
+    const hn::RebindToSigned<D> di;
+    TapRow<Lane> few[kRows + 1];
+    std::copy_n(rows, kRows, few);
+    const TapRow<Lane>* const row = kRows > 0 ? few : rows;
+    Lane* pixel = to + w_.start(first_) * kLanes;
+    for (std::int64_t m = first_; m < last_; ++m, pixel += kStride * kLanes) {
+      for (int phase = 0; phase < kStride; ++phase) {
+        auto sum = hn::Zero(d);
+        for (std::size_t r = 0; r < (kRows > 0 ? kRows : count); ++r) {
+          for (int before = (kTaps - 1 - phase) / kStride; before >= 0;
+               --before) {  // in the order of the outputs
+            const auto number = hn::Set(di, static_cast<Key>(row[r].first_tap + phase + before * kStride));
+            sum = hn::Add(sum, hit(row[r], m - before, number));
+          }
+        }
+        hn::Store(sum, d, pixel + phase * kLanes);
+      }
+    }
+  }
+
+  Axis w_;
+  std::int64_t first_;  // of the groups, by the output whose tap 0 reads their first column
+  std::int64_t last_;
+};
+
+template <int kStride, int kTaps, class T>
+void MaxBackwardOfBlocks(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                         const Axes& axes) {
+  using Lane = LaneOf<T>;
+  using Key = hwy::MakeSigned<Lane>;
+  constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<T>);
+  const LineReads reads = LineReads::of_readers(axes);
+  const PlaneBlocks blocks(reads, grad_y, grad_x, kLanes, sizeof(Lane));
+  const PixelGatherer<kStride, kTaps, Lane> gather(axes[2]);
+  const Planes<const T> from(grad_y);
+  const Planes<const std::uint8_t> from_taps(taps);
+  const Planes<T> to(grad_x);
+  parallel_for(blocks.count(), blocks.grain(), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    const WideTag<T> d;
+    const hn::RebindToSigned<decltype(d)> di;
+    Scratch<Lane> memory_in;
+    Scratch<Key> memory_taps;
+    Scratch<Lane> memory_out;
+    Lane* const in = resize_for_pixels(memory_in, blocks.most_from(), from.columns());
+    Key* const in_taps = resize_for_pixels(memory_taps, blocks.most_from(), from.columns());
+    Lane* const out = resize_for_pixels(memory_out, blocks.most_to(), to.columns());
+    std::vector<TapRow<Lane>> rows;
+    const auto load_taps = [](auto tag, const std::uint8_t* at, std::size_t part) CENOTE_VECTOR_LAMBDA {
+      return part == 0 ? PromoteTaps(tag, at) : PromoteFirstTaps<T>(tag, at, part);
+    };
+    const auto as_is = [](std::int64_t, auto v) CENOTE_VECTOR_LAMBDA { return v; };
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Block block = blocks[i];
+      const Block next = blocks[std::min(i + 1, blocks.count() - 1)];
+      PixelsFromPlanes(d, from.run(block, block.from, next, next.from), in, LoadElements(), as_is);
+      PixelsFromPlanes(di, from_taps.run(block, block.from, next, next.from), in_taps, load_taps, as_is);
+      const BlockPixels<const Lane> grads{in, block.from.begin, from.columns()};
+      const BlockPixels<const Key> numbers{in_taps, block.from.begin, from.columns()};
+      Lane* row_to = out;
+      for (std::int64_t line = block.to.begin; line < block.to.end; ++line, row_to += to.columns() * kLanes) {
+        rows.clear();
+        for (const LineReads::Line& row : reads[line])
+          rows.push_back({grads.line(row.number), numbers.line(row.number), row.tap * axes[2].kernel()});
+        gather(rows.data(), rows.size(), row_to);
+      }
+      PlanesFromPixels<T>(out, to.run(block, block.to, next, next.to));
+    }
+  });
+}
+
+/// Whether MaxBackwardOfBlocks serves these windows; taps are u8. 3x3 stride 2, AVX-512, two threads, against
+/// row after row: [96, 832, 14, 14] f32 18.2 and 7.0 ms, [96, 288, 35, 35] 20.7 and 14.9 ms, [96, 192, 57,
+/// 57] 20.9 and 22.9 ms.
+template <class T>
+bool gathers_blocks(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                    const Axes& axes) {
+  constexpr std::int64_t kMostColumns = 40;
+  return slides_along_blocks(axes[2]) && axes[2].in() <= kMostColumns && dense_elements(taps) &&
+         fills_blocks<T>(grad_y, grad_x, axes);
+}
+
+template <class T>
+void MaxBackwardOfBlocks(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                         const Axes& axes) {
+  if (axes[2].stride() == 1) {
+    if (axes[2].kernel() == 2) return MaxBackwardOfBlocks<1, 2, T>(grad_x, grad_y, taps, axes);
+    return MaxBackwardOfBlocks<1, 3, T>(grad_x, grad_y, taps, axes);
+  }
+  if (axes[2].kernel() == 2) return MaxBackwardOfBlocks<2, 2, T>(grad_x, grad_y, taps, axes);
+  MaxBackwardOfBlocks<2, 3, T>(grad_x, grad_y, taps, axes);
+}
+
+/// The columns of a row of grad_x add up those of the quotients that read them.
+template <class Lane>
+void AddReaders(const Lane* quotients, const Axis& w, Lane* to) {
+  constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<Lane>);
+  const WideTag<Lane> d;
+  for (std::int64_t column = 0; column < w.in(); ++column) {
+    auto sum = hn::Zero(d);
+    for (const Reader* reader = w.readers_begin(column); reader != w.readers_end(column); ++reader)
+      sum = hn::Add(sum, hn::Load(d, quotients + reader->output * kLanes));
+    hn::Store(sum, d, to + column * kLanes);
+  }
+}
+
+/// The rows of quotients that read a row of grad_x are added up, and then along the row.
+template <class Lane>
+HWY_NOINLINE void GatherQuotients(const BlockPixels<const Lane>& in, const LineReads& reads,
+                                  const Range& lines, const Axis& w, Lane* sums, Lane* out) {
+  constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<Lane>);
+  const WideTag<Lane> d;
+  for (std::int64_t line = lines.begin; line < lines.end; ++line, out += w.in() * kLanes) {
+    const auto rows = reads[line];
+    if (rows.size() == 1) {
+      AddReaders(in.line(rows[0].number), w, out);
+      continue;
+    }
+    for (std::int64_t at = 0; at < w.out() * kLanes; at += kLanes) {
+      auto sum = hn::Zero(d);
+      for (const LineReads::Line& row : rows) sum = hn::Add(sum, hn::Load(d, in.line(row.number) + at));
+      hn::Store(sum, d, sums + at);
+    }
+    AddReaders(static_cast<const Lane*>(sums), w, out);
+  }
+}
+
+/// Whether AvgBackwardOfBlocks serves these windows. AVX-512, two threads, against the loops along rows: 3x3
+/// stride 2 of [96, 768, 17, 17] f32 110 and 9.5 ms, [32, 64, 112, 112] 23.4 and 13.3 ms; 3x3 stride 1 of
+/// [64, 64, 56, 56] 12.3 and 9.0 ms; 2x2 stride 2 of [96, 96, 28, 28] 6.4 and 2.7 ms, [32, 64, 112, 112] 8.4
+/// and 12.3 ms.
+template <class T>
+bool adds_blocks(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes) {
+  const std::int64_t most_columns = disjoint(axes) ? 40 : readers_are_windows(axes) ? 64 : 512;
+  return axes[2].in() <= most_columns && fits_row_buffer(axes) && fills_blocks<T>(grad_y, grad_x, axes);
+}
+
+template <class T, class Divisors>
+void AvgBackwardOfBlocks(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
+                         const Divisors& divisors) {
+  using Lane = LaneOf<T>;
+  constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<T>);
+  const LineReads reads = LineReads::of_readers(axes);
+  const PlaneBlocks blocks(reads, grad_y, grad_x, kLanes, sizeof(Lane));
+  const Planes<const T> from(grad_y);
+  const Planes<T> to(grad_x);
+  std::vector<Lane> inverses = divisors_of_plane<T>(axes, divisors);
+  for (Lane& value : inverses) value = 1 / value;
+  Axis w = axes[2];
+  w.tabulate_readers(0, w.in());
+  // Of stride 1, the readers are windows over the outputs.
+  const bool slides = w.stride() == 1 && w.dilation() == 1 && (w.kernel() == 2 || w.kernel() == 3);
+  const Axis readers = Axis::window({w.kernel(), 1, w.kernel() - 1 - w.padding(), 0, 1}, w.out(), w.in());
+  parallel_for(blocks.count(), blocks.grain(), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    const WideTag<T> d;
+    Scratch<Lane> memory_in;
+    Scratch<Lane> memory_out;
+    Scratch<Lane> memory_sums;
+    Lane* const in = resize_for_pixels(memory_in, blocks.most_from(), from.columns());
+    Lane* const out = resize_for_pixels(memory_out, blocks.most_to(), to.columns());
+    Lane* const sums = resize_for_pixels(memory_sums, 1, from.columns());
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Block block = blocks[i];
+      const Block next = blocks[std::min(i + 1, blocks.count() - 1)];
+      const Lane* const factors = inverses.data() + block.from.begin * from.columns();
+      const auto divide = [&](std::int64_t position, auto v)
+                              CENOTE_VECTOR_LAMBDA { return hn::Mul(v, hn::Set(d, factors[position])); };
+      PixelsFromPlanes(d, from.run(block, block.from, next, next.from), in, LoadElements(), divide);
+      const BlockPixels<const Lane> quotients{in, block.from.begin, from.columns()};
+      if (slides) {
+        Scratch<Lane> none;
+        PoolBlock<SumReduction>(quotients, reads, block.to, readers, none, out,
+                                [](std::int64_t, auto v) CENOTE_VECTOR_LAMBDA { return v; });
+      } else {
+        GatherQuotients(quotients, reads, block.to, w, sums, out);
+      }
+      PlanesFromPixels<T>(out, to.run(block, block.to, next, next.to));
+    }
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif

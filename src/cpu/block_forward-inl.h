@@ -1,0 +1,238 @@
+// Window pooling forward over dense planes as blocks of pixels, whatever the window. Those of 2 or 3 columns
+// and stride 1 or 2 slide along the pixels in registers; others are reduced row by row.
+#if defined(CENOTE_CPU_BLOCK_FORWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_BLOCK_FORWARD_INL_H_
+#undef CENOTE_CPU_BLOCK_FORWARD_INL_H_
+#else
+#define CENOTE_CPU_BLOCK_FORWARD_INL_H_
+#endif
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/plane_blocks-inl.h"
+#include "cpu/short_windows-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+
+/// Windows of kTaps columns over the pixels of a block. finish(i, vector) is stored for output i of the
+/// block.
+template <class Reduction, int kStride, int kTaps, class Lane, class Finish>
+HWY_NOINLINE void SlideAlongBlock(const BlockPixels<const Lane>& in, const LineReads& reads,
+                                  const Range& lines, const Axis& w, Lane* out, const Finish& finish) {
+  constexpr int kShared = kTaps - kStride;  // columns that neighbouring windows have both
+  constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<Lane>);
+  const WideTag<Lane> d;
+  using V = VecOf<decltype(d)>;
+  const auto identity = hn::Set(d, Reduction::template identity<Lane>());
+  std::int64_t i = 0;
+  for (std::int64_t line = lines.begin; line < lines.end; ++line) {
+    const auto rows = reads[line];
+    const auto slide = [&]<std::size_t kRows>() CENOTE_VECTOR_LAMBDA {
+      const Lane* row[kRows + 1];
+      for (std::size_t r = 0; r < kRows; ++r) row[r] = in.line(rows[r].number);
+      const auto column = [&](std::int64_t position) CENOTE_VECTOR_LAMBDA -> V {
+        if (position < 0 || position >= w.in()) return identity;
+        V v = identity;
+        if constexpr (kRows > 0) {
+          v = hn::Load(d, row[0] + position * kLanes);
+          for (std::size_t r = 1; r < kRows; ++r)
+            v = Reduction::combine(d, v, hn::Load(d, row[r] + position * kLanes));
+        } else if (!rows.empty()) {
+          v = ReduceBlocked<Reduction>(
+              d, static_cast<std::int64_t>(rows.size()), [&](std::int64_t r) CENOTE_VECTOR_LAMBDA {
+                return hn::Load(d, in.line(rows[static_cast<std::size_t>(r)].number) + position * kLanes);
+              });
+        }
+        return v;
+      };
+      V columns[kTaps];
+      std::int64_t position = w.start(0);
+      for (int tap = 0; tap < kShared; ++tap) columns[tap] = column(position + tap);
+      for (std::int64_t ow = 0; ow < w.out(); ++ow, ++i, position += kStride) {
+        for (int tap = kShared; tap < kTaps; ++tap) columns[tap] = column(position + tap);
+        V window = Reduction::combine(d, columns[0], columns[1]);
+        if constexpr (kTaps == 3) window = Reduction::combine(d, window, columns[2]);
+        hn::Store(finish(i, window), d, out + i * kLanes);
+        for (int tap = 0; tap < kShared; ++tap) columns[tap] = columns[tap + kStride];
+      }
+    };
+    if (rows.size() == 3) {
+      slide.template operator()<3>();
+    } else if (rows.size() == 2) {
+      slide.template operator()<2>();
+    } else {
+      slide.template operator()<0>();
+    }
+  }
+}
+
+/// Any windows. `padded` holds a row of the block with its padding.
+template <class Reduction, class Lane, class Finish>
+HWY_NOINLINE void ReduceBlock(const BlockPixels<const Lane>& in, const LineReads& reads, const Range& lines,
+                              const Axis& w, Scratch<Lane>& padded, Lane* out, const Finish& finish) {
+  constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<Lane>);
+  const WideTag<Lane> d;
+  using V = VecOf<decltype(d)>;
+  const auto identity = hn::Set(d, Reduction::template identity<Lane>());
+  const std::int64_t end = std::max(w.in(), w.start(w.out() - 1) + w.dilated_kernel());
+  Lane* const row =
+      padded.resize(static_cast<std::size_t>((w.padding() + end) * kLanes)) + w.padding() * kLanes;
+  for (std::int64_t i = -w.padding(); i < 0; ++i) hn::Store(identity, d, row + i * kLanes);
+  for (std::int64_t i = w.in(); i < end; ++i) hn::Store(identity, d, row + i * kLanes);
+  std::int64_t i = 0;
+  for (std::int64_t line = lines.begin; line < lines.end; ++line) {
+    const auto rows = reads[line];
+    for (std::int64_t at = 0; at < w.in() * kLanes; at += kLanes) {
+      V v = identity;
+      if (!rows.empty()) {
+        v = ReduceBlocked<Reduction>(
+            d, static_cast<std::int64_t>(rows.size()), [&](std::int64_t r) CENOTE_VECTOR_LAMBDA {
+              return hn::Load(d, in.line(rows[static_cast<std::size_t>(r)].number) + at);
+            });
+      }
+      hn::Store(v, d, row + at);
+    }
+    const Lane* from = row + w.start(0) * kLanes;
+    for (std::int64_t ow = 0; ow < w.out(); ++ow, ++i, from += w.stride() * kLanes) {
+      const V window = ReduceBlocked<Reduction>(d, w.kernel(), [&](std::int64_t tap) CENOTE_VECTOR_LAMBDA {
+        return hn::Load(d, from + tap * w.dilation() * kLanes);
+      });
+      hn::Store(finish(i, window), d, out + i * kLanes);
+    }
+  }
+}
+
+/// Whether SlideAlongBlock serves windows along this axis.
+inline bool slides_along_blocks(const Axis& w) {
+  return (w.kernel() == 2 || w.kernel() == 3) && w.stride() <= 2 && w.dilation() == 1;
+}
+
+template <class Reduction, class Lane, class Finish>
+void PoolBlock(const BlockPixels<const Lane>& in, const LineReads& reads, const Range& lines, const Axis& w,
+               Scratch<Lane>& padded, Lane* out, const Finish& finish) {
+  if (!slides_along_blocks(w)) return ReduceBlock<Reduction>(in, reads, lines, w, padded, out, finish);
+  if (w.kernel() == 2) {
+    if (w.stride() == 1) return SlideAlongBlock<Reduction, 1, 2>(in, reads, lines, w, out, finish);
+    return SlideAlongBlock<Reduction, 2, 2>(in, reads, lines, w, out, finish);
+  }
+  if (w.stride() == 1) return SlideAlongBlock<Reduction, 1, 3>(in, reads, lines, w, out, finish);
+  SlideAlongBlock<Reduction, 2, 3>(in, reads, lines, w, out, finish);
+}
+
+/// Whether blocks take these tensors: dense planes that fill the vectors, with small tables, and slices that
+/// are not taken apart.
+template <class T, class From, class To>
+bool fills_blocks(const From& from, const To& to, const Axes& axes) {
+  constexpr std::int64_t kMostPositions = 1 << 16;
+  constexpr std::int64_t kMostOfSlice = 1 << 12;
+  constexpr std::int64_t kMostReads = 1 << 14;  // of rows by rows
+  const auto fits = [](const auto& tensor) {
+    const std::int64_t slice = tensor.size[3] * tensor.size[4];
+    return slice <= (tensor.size[2] > 1 ? kMostOfSlice : kMostPositions) &&
+           slice * tensor.size[2] <= kMostPositions && dense_elements(tensor);
+  };
+  const auto reads = [](const Axis& axis) { return axis.out() * std::min(axis.kernel(), axis.in()); };
+  return HWY_TARGET != HWY_SCALAR && to.size[0] * to.size[1] >= static_cast<std::int64_t>(kMaxLanes<T>) &&
+         fits(from) && fits(to) && reads(axes[0]) * reads(axes[1]) <= kMostReads;
+}
+
+/// Whether PoolBlocks serves these windows. AVX-512, two threads, against row after row: max 3x3 stride 2 of
+/// [96, 832, 14, 14] f32 8.7 and 5.2 ms, [64, 256, 27, 27] 5.1 and 4.0 ms, [96, 288, 35, 35] 11.3 and 11.4
+/// ms; avg 3x3 stride 1 of [96, 1280, 8, 8] 9.9 and 4.1 ms, [96, 192, 28, 28] 16.7 and 12.8 ms; max 5x5
+/// stride 2 of [16, 64, 112, 112] 13.5 and 8.1 ms; 13x13 stride 1 of [64, 256, 13, 13] 4.6 and 3.8 ms, [32,
+/// 64, 56, 56] 8.0 and 15.5 ms.
+template <class T>
+bool pools_blocks(const ConstTensor5& x, const Tensor5& y, const Axes& axes,
+                  std::int64_t most_short_columns) {
+  const Axis& w = axes[2];
+  const bool small = std::max(axes[0].kernel() * axes[1].kernel(), w.kernel()) <= 7;
+  const std::int64_t most = slides_along_blocks(w) ? most_short_columns
+                            : !small               ? 20
+                            : w.stride() == 1      ? 64
+                                                   : 128;
+  return std::max(w.in(), w.out()) <= most && fills_blocks<T>(x, y, axes);
+}
+
+/// finish(i, vector) is stored for output i of its plane.
+template <class Reduction, class T, class Finish>
+void PoolBlocks(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Finish& finish) {
+  using Lane = LaneOf<T>;
+  using Fast = typename FirstTry<Reduction>::Type;
+  constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<T>);
+  const LineReads reads = LineReads::of_windows(axes);
+  const PlaneBlocks blocks(reads, x, y, kLanes, sizeof(Lane));
+  const Planes<const T> from(x);
+  const Planes<T> to(y);
+  parallel_for(blocks.count(), blocks.grain(), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    const WideTag<T> d;
+    Scratch<Lane> padded;
+    Scratch<Lane> memory_in;
+    Scratch<Lane> memory_out;
+    Lane* const in = resize_for_pixels(memory_in, blocks.most_from(), from.columns());
+    Lane* const out = resize_for_pixels(memory_out, blocks.most_to(), to.columns());
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Block block = blocks[i];
+      const Block next = blocks[std::min(i + 1, blocks.count() - 1)];
+      const bool numbers =
+          PixelsFromPlanes(d, from.run(block, block.from, next, next.from), in, LoadElements(),
+                           [](std::int64_t, auto v) CENOTE_VECTOR_LAMBDA { return v; });
+      const BlockPixels<const Lane> pixels{in, block.from.begin, from.columns()};
+      const std::int64_t first = block.to.begin * to.columns();
+      const auto finish_block = [&](std::int64_t o, auto v)
+                                    CENOTE_VECTOR_LAMBDA { return finish(first + o, v); };
+      if (numbers) {
+        PoolBlock<Fast>(pixels, reads, block.to, axes[2], padded, out, finish_block);
+      } else {
+        PoolBlock<Reduction>(pixels, reads, block.to, axes[2], padded, out, finish_block);
+      }
+      PlanesFromPixels<T>(out, to.run(block, block.to, next, next.to));
+    }
+  });
+}
+
+template <class T>
+void MaxOfBlocks(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
+  PoolBlocks<MaxReduction, T>(x, y, axes, [](std::int64_t, auto v) CENOTE_VECTOR_LAMBDA { return v; });
+}
+
+/// The divisors of the outputs of a plane: divisors(od, oh, ow).
+template <class T, class Divisors>
+std::vector<LaneOf<T>> divisors_of_plane(const Axes& axes, const Divisors& divisors) {
+  std::vector<LaneOf<T>> all;
+  all.reserve(static_cast<std::size_t>(axes[0].out() * axes[1].out() * axes[2].out()));
+  for (std::int64_t od = 0; od < axes[0].out(); ++od) {
+    for (std::int64_t oh = 0; oh < axes[1].out(); ++oh) {
+      const std::int64_t row = divisors.row(od, oh);
+      for (std::int64_t ow = 0; ow < axes[2].out(); ++ow)
+        all.push_back(static_cast<LaneOf<T>>(row * divisors.column(ow)));
+    }
+  }
+  return all;
+}
+
+template <class T, class Divisors>
+void AvgOfBlocks(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Divisors& divisors) {
+  using Lane = LaneOf<T>;
+  std::vector<Lane> of_outputs = divisors_of_plane<T>(axes, divisors);
+  const WideTag<T> d;
+  if (std::all_of(of_outputs.begin(), of_outputs.end(), power_of_two<Lane>)) {
+    for (Lane& value : of_outputs) value = 1 / value;
+    const auto multiply = [&](std::int64_t i, auto v) CENOTE_VECTOR_LAMBDA {
+      return hn::Mul(v, hn::Set(d, of_outputs[static_cast<std::size_t>(i)]));
+    };
+    return PoolBlocks<SumReduction, T>(x, y, axes, multiply);
+  }
+  const auto divide = [&](std::int64_t i, auto v) CENOTE_VECTOR_LAMBDA {
+    return hn::Div(v, hn::Set(d, of_outputs[static_cast<std::size_t>(i)]));
+  };
+  PoolBlocks<SumReduction, T>(x, y, axes, divide);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif
