@@ -232,6 +232,7 @@ void AvgBackwardOfBlocks(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   const Planes<T> to(grad_x);
   std::vector<Lane> inverses = divisors_of_plane<T>(axes, divisors);
   for (Lane& value : inverses) value = 1 / value;
+  inverses.resize(inverses.size() + static_cast<std::size_t>(kLanes));  // of lanes beyond a short block
   Axis w = axes[2];
   w.tabulate_readers(0, w.in());
   // Of stride 1, the readers are windows over the outputs.

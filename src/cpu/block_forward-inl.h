@@ -142,16 +142,17 @@ bool fills_blocks(const From& from, const To& to, const Axes& axes) {
 /// Whether PoolBlocks serves these windows. AVX-512, two threads, against row after row: max 3x3 stride 2 of
 /// [96, 832, 14, 14] f32 8.7 and 5.2 ms, [64, 256, 27, 27] 5.1 and 4.0 ms, [96, 288, 35, 35] 11.3 and 11.4
 /// ms; avg 3x3 stride 1 of [96, 1280, 8, 8] 9.9 and 4.1 ms, [96, 192, 28, 28] 16.7 and 12.8 ms; max 5x5
-/// stride 2 of [16, 64, 112, 112] 13.5 and 8.1 ms; 13x13 stride 1 of [64, 256, 13, 13] 4.6 and 3.8 ms, [32,
-/// 64, 56, 56] 8.0 and 15.5 ms.
+/// stride 2 of [16, 64, 112, 112] 13.5 and 8.1 ms. One thread, against streamed_rows-inl.h, max of stride 1
+/// of [1, 64, H, H]: 5x5 with H = 28 0.10 and 0.07 ms, 56 0.25 and 0.30 ms, 13x13 with H = 28 0.14 and 0.11
+/// ms, 56 0.32 and 0.52 ms.
 template <class T>
 bool pools_blocks(const ConstTensor5& x, const Tensor5& y, const Axes& axes,
                   std::int64_t most_short_columns) {
   const Axis& w = axes[2];
   const bool small = std::max(axes[0].kernel() * axes[1].kernel(), w.kernel()) <= 7;
   const std::int64_t most = slides_along_blocks(w) ? most_short_columns
-                            : !small               ? 20
-                            : w.stride() == 1      ? 64
+                            : !small               ? 32
+                            : w.stride() == 1      ? 40
                                                    : 128;
   return std::max(w.in(), w.out()) <= most && fills_blocks<T>(x, y, axes);
 }

@@ -16,7 +16,7 @@
 #include "cpu/planar_indices-inl.h"
 #include "cpu/short_windows-inl.h"
 #include "cpu/sliding_pixels-inl.h"
-#include "cpu/small_planes-inl.h"
+#include "cpu/streamed_rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
@@ -44,6 +44,7 @@ void PoolRows(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const R
   if constexpr (sizeof(T) >= 4) {
     if (!unit_columns(x)) return ForEachBufferedRow<Reduction, false, T>(x, y, axes, row);
   }
+  if (streams_rows<T>(axes)) return PoolStreamedRows<Reduction, T>(x, y, axes, row);
   if constexpr (sizeof(LaneOf<T>) >= 4) {  // lanes of bytes are not permuted
     if (short_windows(axes[2])) return PoolShortRows<Reduction, T>(x, y, axes, row);
   }
@@ -91,9 +92,6 @@ void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
     if constexpr (sizeof(LaneOf<T>) >= 4) {
       if (flat_planes<T>(x, y, axes)) return MaxOfFlatPlanes<T>(x, y, axes);
       if (pools_blocks<T>(x, y, axes, 27)) return MaxOfBlocks<T>(x, y, axes);
-    }
-    if constexpr (sizeof(T) >= 4) {
-      if (unit_columns(x) && unit_columns(y) && small_planes(axes)) return MaxOfSmallPlanes<T>(x, y, axes);
     }
     return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y});
   }

@@ -612,6 +612,70 @@ TEST_P(OnEveryTarget, DensePlanesInBlocks) {
   }
 }
 
+/// Every window of one plane after the other, by its definition: reduce(accumulated, element).
+template <class Reduce>
+Values windows_of_planes(const Values& x, const Dims& sizes, const Dims& kernel, const Dims& padding,
+                         double identity, const Reduce& reduce) {
+  const std::int64_t planes = sizes[0] * sizes[1];
+  const std::int64_t out_h = sizes[2] + 2 * padding[0] - kernel[0] + 1;
+  const std::int64_t out_w = sizes[3] + 2 * padding[1] - kernel[1] + 1;
+  Values y;
+  for (std::int64_t i = 0; i < planes * out_h * out_w; ++i) {
+    const std::int64_t plane = i / out_w / out_h;
+    const std::int64_t top = i / out_w % out_h - padding[0];
+    const std::int64_t left = i % out_w - padding[1];
+    double value = identity;
+    for (std::int64_t h = std::max<std::int64_t>(top, 0); h < std::min(top + kernel[0], sizes[2]); ++h) {
+      for (std::int64_t w = std::max<std::int64_t>(left, 0); w < std::min(left + kernel[1], sizes[3]); ++w)
+        value = reduce(value, x[static_cast<std::size_t>((plane * sizes[2] + h) * sizes[3] + w)]);
+    }
+    y.push_back(value);
+  }
+  return y;
+}
+
+TEST_P(OnEveryTarget, WindowsOfManyRows) {
+  struct Case {
+    Dims sizes, kernel, padding;
+  };
+  const auto larger = [](double a, double b) { return std::isnan(a) || a > b ? a : b; };
+  // Kernels of one binary digit and of several; planes that are cut into bands of rows and rows that are cut
+  // into tiles; planes that end with the padding of their last rows.
+  for (const auto& [sizes, kernel, padding] :
+       {Case{{1, 3, 20, 37}, {13, 13}, {6, 6}}, Case{{1, 1, 50, 41}, {4, 7}, {2, 3}},
+        Case{{2, 70, 9, 9}, {5, 5}, {2, 2}}, Case{{1, 1, 9, 4300}, {7, 2}, {3, 1}},
+        Case{{1, 9, 8, 45}, {8, 1}, {0, 0}}, Case{{1, 1, 6, 33}, {11, 6}, {5, 3}}}) {
+    Values values = iota(element_count(sizes));
+    for (double& value : values) value = std::fmod(value * 7, 23) - 11;
+    const AvgPoolOptions avg{
+        .kernel = kernel, .stride = 1, .padding = padding, .divisor_override = 64};  // exact
+    Values averages = windows_of_planes(values, sizes, kernel, padding, 0, std::plus<>());
+    for (double& value : averages) value /= 64;
+    const MaxPoolOptions max{.kernel = kernel, .stride = 1, .padding = padding};
+    for (const bool special : {false, true}) {
+      if (special) {
+        values[values.size() / 5] = std::nan("");
+        values[values.size() / 2] = kInfinity;
+        values.back() = -kInfinity;
+      }
+      const Values maxima = windows_of_planes(values, sizes, kernel, padding, -kInfinity, larger);
+      for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16, DType::i8}) {
+        if (dtype == DType::i8 && special) continue;
+        SCOPED_TRACE(::testing::Message() << name_of(dtype) << ' ' << to_string(sizes) << ' '
+                                          << to_string(kernel) << (special ? " special" : ""));
+        const GuardedTensor first(dtype, sizes, values);
+        const GuardedTensor last(dtype, sizes, cenote_test::LayoutKind::kChannelsLast, 2, 1);
+        assign(last, values);
+        EXPECT_TRUE(equal_or_both_nan(values_of(max_pool2d(first, max)), maxima));
+        EXPECT_TRUE(equal_or_both_nan(values_of(max_pool2d(last, max)), maxima));
+        if (special || (dtype != DType::f32 && dtype != DType::f64)) continue;
+        EXPECT_EQ(values_of(avg_pool2d(first, avg)), averages);
+        EXPECT_EQ(values_of(avg_pool2d(last, avg)), averages);
+      }
+    }
+  }
+}
+
 TEST_P(OnEveryTarget, HugeKernelsCostNoMoreThanTheInput) {
   // The padding rule allows a kernel far beyond the input; its taps outside must not be walked.
   const std::int64_t huge = (std::int64_t{1} << 40) + 1;

@@ -1,0 +1,375 @@
+// Windows of stride 1 and several rows along rows of neighbours: each input row is read once. Runs of rows
+// are joined to runs of twice as many, from those of some rows before that are kept, so that a row costs as
+// many steps as the kernel has binary digits. The reduced rows, padded, lie one after the other and are
+// joined in the same way along W as one long row.
+#if defined(CENOTE_CPU_STREAMED_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CENOTE_CPU_STREAMED_ROWS_INL_H_
+#undef CENOTE_CPU_STREAMED_ROWS_INL_H_
+#else
+#define CENOTE_CPU_STREAMED_ROWS_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "cpu/planar-inl.h"
+#include "cpu/short_windows-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cenote::cpu {
+namespace HWY_NAMESPACE {
+
+/// How windows become of runs, whose lengths are powers of two. At each length the run may first be added to
+/// the window, and is then joined with another one to the next length. Maxima join runs that overlap to the
+/// window itself; sums add the runs of the kernel's binary digits, if there are several.
+struct WindowStep {
+  static constexpr std::int64_t kNone = -1;
+  std::int64_t add = kNone;   // positions from the run to the begin of the window, 0 where it is the first
+  std::int64_t join = kNone;  // positions from the run to the other one
+};
+
+template <class Reduction>
+std::vector<WindowStep> window_steps(std::int64_t kernel) {
+  std::vector<WindowStep> steps;
+  const bool adds = !Reduction::kIdempotent && (kernel & (kernel - 1)) != 0;
+  std::int64_t covered = 0;
+  for (std::int64_t run = 1;; run *= 2) {
+    WindowStep step;
+    if (adds && (kernel & run) != 0) {
+      step.add = covered;
+      covered += run;
+    }
+    if (2 * run <= kernel) {
+      step.join = run;
+    } else if (!adds && run < kernel) {
+      step.join = kernel - run;
+    }
+    if (step.add != WindowStep::kNone || step.join != WindowStep::kNone) steps.push_back(step);
+    if (2 * run > kernel) return steps;
+  }
+}
+
+/// Takes rows one after the other and gives the windows that end with them.
+template <class Reduction, class Lane>
+class RowStream {
+ public:
+  explicit RowStream(std::int64_t kernel) {
+    for (const WindowStep& step : window_steps<Reduction>(kernel)) {
+      steps_.push_back({{}, {}});
+      const auto keep = [&](Kept& kept, std::int64_t count) {
+        kept.count = count;
+        kept.begin = kept_rows_;
+        kept_rows_ += std::max<std::int64_t>(count, 0);
+      };
+      keep(steps_.back().add, step.add);
+      keep(steps_.back().join, step.join);
+      if (step.add != WindowStep::kNone) adds_ = true;
+    }
+  }
+  /// Before the first of rows of so many elements, whole vectors.
+  void begin(std::int64_t elements, Scratch<Lane>& memory) {
+    elements_ = elements;
+    const auto count = static_cast<std::size_t>(kept_rows_ * elements);
+    Lane* const rows = memory.resize(count);
+    std::fill_n(rows, count, Reduction::template identity<Lane>());
+    for (Step& step : steps_) {
+      for (Kept* kept : {&step.add, &step.join}) {
+        kept->rows = rows + kept->begin * elements;
+        kept->oldest = 0;
+      }
+    }
+  }
+
+  /// load(i) is a vector of the row; store(i, vector) gets one of the windows.
+  template <class Load, class Store>
+  HWY_INLINE void take(const Load& load, const Store& store) {
+    const WideTag<Lane> d;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    for (Step& step : steps_) {
+      step.add.move(elements_);
+      step.join.move(elements_);
+    }
+    constexpr int kVectors = 4;
+    std::int64_t i = 0;
+    for (; i + kVectors * lanes <= elements_; i += kVectors * lanes) take_some<kVectors>(d, i, load, store);
+    for (; i < elements_; i += lanes) take_some<1>(d, i, load, store);
+  }
+
+ private:
+  /// The last `count` rows of runs.
+  struct Kept {
+    std::int64_t count = 0;
+    std::int64_t begin = 0;
+    std::int64_t oldest = 0;
+    Lane* rows = nullptr;
+    Lane* row = nullptr;  // the oldest one
+
+    void move(std::int64_t elements) {
+      row = rows + oldest * elements;
+      if (++oldest >= count) oldest = 0;
+    }
+    template <class D>
+    HWY_INLINE VecOf<D> swap(D d, std::int64_t i, VecOf<D> run) const {
+      const auto before = hn::Load(d, row + i);
+      hn::Store(run, d, row + i);
+      return before;
+    }
+  };
+  struct Step {
+    Kept add;
+    Kept join;
+  };
+
+  template <int kVectors, class D, class Load, class Store>
+  HWY_INLINE void take_some(D d, std::int64_t i, const Load& load, const Store& store) const {
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    VecOf<D> run[kVectors];
+    for (int v = 0; v < kVectors; ++v) run[v] = load(i + v * lanes);
+    [[maybe_unused]] VecOf<D> window[kVectors];
+    if constexpr (!Reduction::kIdempotent) {
+      for (int v = 0; v < kVectors; ++v) window[v] = run[v];
+    }
+    for (const Step& step : steps_) {
+      if constexpr (!Reduction::kIdempotent) {
+        if (step.add.count > 0) {
+          for (int v = 0; v < kVectors; ++v)
+            window[v] = Reduction::combine(d, step.add.swap(d, i + v * lanes, run[v]), window[v]);
+        } else if (step.add.count == 0) {
+          for (int v = 0; v < kVectors; ++v) window[v] = run[v];
+        }
+      }
+      if (step.join.count > 0) {
+        for (int v = 0; v < kVectors; ++v)
+          run[v] = Reduction::combine(d, step.join.swap(d, i + v * lanes, run[v]), run[v]);
+      }
+    }
+    for (int v = 0; v < kVectors; ++v) {
+      if constexpr (Reduction::kIdempotent) {
+        store(i + v * lanes, run[v]);
+      } else {
+        store(i + v * lanes, adds_ ? window[v] : run[v]);
+      }
+    }
+  }
+
+  std::vector<Step> steps_;
+  std::int64_t kept_rows_ = 0;
+  std::int64_t elements_ = 0;
+  bool adds_ = false;
+};
+
+/// Windows along rows of elements that lie `apart` from each other.
+template <class Reduction, class Lane>
+class LongRow {
+ public:
+  LongRow(std::int64_t kernel, std::int64_t apart) : steps_(window_steps<Reduction>(kernel)) {
+    for (WindowStep& step : steps_) {
+      if (step.add != WindowStep::kNone) {
+        step.add *= apart;
+        adds_ = true;
+      }
+      if (step.join != WindowStep::kNone) step.join *= apart;
+    }
+  }
+
+  /// The windows that begin with each of `count` elements, whole vectors: in their place or in `sums`.
+  HWY_NOINLINE const Lane* reduce(std::int64_t count, Lane* row, Lane* sums) const {
+    for (std::size_t s = 0; s < steps_.size(); ++s) {
+      const WindowStep& step = steps_[s];
+      if (step.add > 0) {
+        reduce_run(count, row, sums, step, [&](auto d, std::int64_t i, auto) CENOTE_VECTOR_LAMBDA {
+          const auto sum = Reduction::combine(d, hn::Load(d, sums + i), hn::LoadU(d, row + i + step.add));
+          hn::Store(sum, d, sums + i);
+        });
+      } else if (step.add == 0) {
+        reduce_run(count, row, sums, step, [&](auto d, std::int64_t i, auto run) CENOTE_VECTOR_LAMBDA {
+          hn::Store(run, d, sums + i);
+        });
+      } else if (s + 1 < steps_.size() && steps_[s + 1].add == WindowStep::kNone) {
+        join_twice(count, row, step.join, steps_[s + 1].join);
+        ++s;
+      } else {
+        reduce_run(count, row, sums, step, [](auto, std::int64_t, auto) CENOTE_VECTOR_LAMBDA {});
+      }
+    }
+    return adds_ ? sums : row;
+  }
+
+ private:
+  template <class Visit>
+  static HWY_INLINE void reduce_run(std::int64_t count, Lane* row, Lane* sums, const WindowStep& step,
+                                    const Visit& visit) {
+    const WideTag<Lane> d;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    (void)sums;
+    if (step.join == WindowStep::kNone) {
+      for (std::int64_t i = 0; i < count; i += lanes) visit(d, i, hn::Load(d, row + i));
+      return;
+    }
+    for (std::int64_t i = 0; i < count; i += lanes) {
+      const auto run = hn::Load(d, row + i);
+      visit(d, i, run);
+      hn::Store(Reduction::combine(d, run, hn::LoadU(d, row + i + step.join)), d, row + i);
+    }
+  }
+  static HWY_INLINE void join_twice(std::int64_t count, Lane* row, std::int64_t first, std::int64_t second) {
+    const WideTag<Lane> d;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    for (std::int64_t i = 0; i < count; i += lanes) {
+      const auto near = Reduction::combine(d, hn::Load(d, row + i), hn::LoadU(d, row + i + first));
+      const auto far =
+          Reduction::combine(d, hn::LoadU(d, row + i + second), hn::LoadU(d, row + i + second + first));
+      hn::Store(Reduction::combine(d, near, far), d, row + i);
+    }
+  }
+
+  std::vector<WindowStep> steps_;
+  bool adds_ = false;
+};
+
+/// Whether PoolStreamedRows serves these windows of rows of neighbours: not where the rows that it keeps
+/// would leave the second cache. AVX-512, one thread, against four rows at a time (shared_rows-inl.h): max of
+/// [1, 64, 112, 112] f32, 3x3 0.5 and 0.9 ms, 5x5 1.9 and 0.8 ms, 13x13 2.6 and 0.9 ms.
+template <class T>
+bool streams_rows(const Axes& axes) {
+  constexpr std::int64_t kFewestRows = 4;
+  constexpr std::int64_t kMostBytes = 1 << 20;
+  const Axis& h = axes[1];
+  const Axis& w = axes[2];
+  const bool slices = axes[0].kernel() == 1 && axes[0].out() == axes[0].in() && axes[0].start(0) == 0;
+  const std::int64_t columns = std::min(w.in(), outs_per_tile(w) + w.dilated_kernel());
+  return slices && h.stride() == 1 && h.dilation() == 1 && w.stride() == 1 && h.kernel() >= kFewestRows &&
+         h.kernel() <= kMostBytes / static_cast<std::int64_t>(sizeof(LaneOf<T>)) / columns;
+}
+
+/// The windows of planes, by one thread.
+template <class Reduction, class T>
+class StreamedPlanes {
+ public:
+  using Lane = LaneOf<T>;
+
+  StreamedPlanes(const Axis& h, const Axis& w)
+      : h_(h), w_(w), stream_(h.kernel()), along_(w.kernel(), w.dilation()) {}
+
+  /// Output rows `outs` of a tile of a plane, whose rows lie `step` apart; emitter(row) takes the vectors of
+  /// one. False where a NaN got lost, or perhaps.
+  template <class Emitter>
+  bool pool(const T* plane, std::int64_t step, const Tile& tile, const Range& outs, const Emitter& emitter);
+
+ private:
+  Axis h_;
+  Axis w_;
+  RowStream<Reduction, Lane> stream_;
+  LongRow<Reduction, Lane> along_;
+  Scratch<Lane> kept_;
+  Scratch<Lane> rows_;
+  Scratch<Lane> sums_;
+};
+
+template <class Reduction, class T>
+template <class Emitter>
+bool StreamedPlanes<Reduction, T>::pool(const T* plane, std::int64_t step, const Tile& tile,
+                                        const Range& outs, const Emitter& emitter) {
+  const WideTag<T> d;
+  using V = VecOf<decltype(d)>;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto whole_vectors = [&](std::int64_t count) { return ceil_divide(count, lanes) * lanes; };
+  constexpr Lane kIdentity = Reduction::template identity<Lane>();
+  const V identity = hn::Set(d, kIdentity);
+  const std::int64_t columns = whole_vectors(tile.cols);
+  stream_.begin(columns, kept_);
+
+  // Some output rows that stay in the nearest cache, each of its columns with their padding.
+  constexpr std::int64_t kElements = (16 << 10) / static_cast<std::int64_t>(sizeof(Lane));
+  const std::int64_t pitch = whole_vectors(tile.length);
+  const std::int64_t most_rows = std::clamp<std::int64_t>(kElements / pitch, 1, outs.end - outs.begin);
+  const std::int64_t slack = pitch + w_.dilated_kernel() + 2 * lanes;  // what is read beyond the end
+  Lane* const rows = rows_.resize(static_cast<std::size_t>(most_rows * pitch + slack));
+  Lane* const sums = sums_.resize(static_cast<std::size_t>(most_rows * pitch));
+  std::fill_n(rows + most_rows * pitch, slack, kIdentity);
+  std::int64_t filled = 0;
+  std::int64_t next = outs.begin;
+  const auto emit_rows = [&]() HWY_ATTR {
+    const Lane* from = along_.reduce(filled * pitch, rows, sums);
+    for (; filled > 0; --filled, ++next, from += pitch) {
+      const auto emit = emitter(next);
+      for (std::int64_t m = 0; m < tile.outs; m += lanes) emit(d, m, hn::Load(d, from + m));
+    }
+  };
+
+  V seen = hn::Zero(d);
+  const std::int64_t begin = h_.start(outs.begin);
+  const std::int64_t first = std::min(std::max<std::int64_t>(begin, 0), begin + h_.kernel() - 1);
+  const std::int64_t end = h_.start(outs.end - 1) + h_.kernel();
+  for (std::int64_t row = first; row < end; ++row) {
+    // The windows that end with this row are those of output row - (kernel - 1) + padding.
+    const bool gives = row + h_.padding() - h_.kernel() + 1 >= outs.begin;
+    Lane* const to = rows + filled * pitch;
+    const auto store = [&](std::int64_t i, V v) CENOTE_VECTOR_LAMBDA {
+      if (gives) hn::StoreU(v, d, to + tile.lead + i);
+    };
+    if (row >= 0 && row < h_.in()) {
+      const T* const from = plane + row * step + tile.first_col;
+      const auto load = [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
+        const auto part = static_cast<std::size_t>(std::min(lanes, tile.cols - i));
+        V v = LoadLanes<true>(d, from + i, 1, part == static_cast<std::size_t>(lanes) ? 0 : part);
+        if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, v);
+        if (part < static_cast<std::size_t>(lanes)) v = hn::IfThenElse(hn::FirstN(d, part), v, identity);
+        return v;
+      };
+      stream_.take(load, store);
+    } else {
+      stream_.take([&](std::int64_t) CENOTE_VECTOR_LAMBDA { return identity; }, store);
+    }
+    if (!gives) continue;
+    // What lies beside the columns: the padding, or what joining left there.
+    for (std::int64_t i = 0; i < tile.lead; ++i) to[i] = kIdentity;
+    for (std::int64_t i = tile.lead + columns; i < pitch; ++i) to[i] = kIdentity;
+    if (++filled == most_rows) emit_rows();
+  }
+  emit_rows();
+  if constexpr (Reduction::kLosesNaN) return hn::AllFalse(d, hn::IsNaN(seen));
+  return true;
+}
+
+template <class Reduction, class T, class Row>
+void PoolStreamedRows(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Row& row) {
+  using Fast =
+      std::conditional_t<std::is_integral_v<LaneOf<T>>, Reduction, typename FirstTry<Reduction>::Type>;
+  const Axis& h = axes[1];
+  const Axis& w = axes[2];
+  const std::int64_t per_tile = outs_per_tile(w);
+  const std::int64_t tiles = ceil_divide(w.out(), per_tile);
+  // Bands of rows where the rest would not keep the threads busy; each reads a window of rows before its own.
+  constexpr std::int64_t kUnits = 8;
+  const std::int64_t slices = y.size[0] * y.size[1] * y.size[2] * tiles;
+  const std::int64_t bands =
+      std::clamp<std::int64_t>(ceil_divide(kUnits, std::max<std::int64_t>(slices, 1)), 1,
+                               std::max<std::int64_t>(h.out() / (2 * h.kernel()), 1));
+  const Cursor::Index units{y.size[0], y.size[1], y.size[2], tiles, bands};
+  const std::int64_t bytes =
+      static_cast<std::int64_t>(sizeof(T)) * 4 * ceil_divide(h.out(), bands) * std::min(per_tile, w.out());
+  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    StreamedPlanes<Fast, T> planes(h, w);
+    auto state = row.thread_state();
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      const Tile tile = make_tile(w, at[3], per_tile);
+      const Range outs{h.out() * at[4] / bands, h.out() * (at[4] + 1) / bands};
+      const T* const plane = row_of<const T>(x, at[0], at[1], at[2], 0);
+      const auto emitter = [&](std::int64_t oh) {
+        return row.emitter(state, Cursor::Index{at[0], at[1], at[2], oh, at[3]}, tile.first_out, tile.outs,
+                           0);
+      };
+      if (!planes.pool(plane, x.stride[3], tile, outs, emitter))
+        StreamedPlanes<Reduction, T>(h, w).pool(plane, x.stride[3], tile, outs, emitter);
+    }
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cenote::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif
