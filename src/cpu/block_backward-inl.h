@@ -116,43 +116,37 @@ void MaxBackwardOfBlocks(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   using Lane = LaneOf<T>;
   using Key = hwy::MakeSigned<Lane>;
   constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<T>);
+  struct State {
+    Scratch<Key> taps;
+    std::vector<TapRow<Lane>> rows;
+  };
   const LineReads reads = LineReads::of_readers(axes);
-  const PlaneBlocks blocks(reads, grad_y, grad_x, kLanes, sizeof(Lane));
   const PixelGatherer<kStride, kTaps, Lane> gather(axes[2]);
   const Planes<const T> from(grad_y);
   const Planes<const std::uint8_t> from_taps(taps);
-  const Planes<T> to(grad_x);
-  parallel_for(blocks.count(), blocks.grain(), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    const WideTag<T> d;
-    const hn::RebindToSigned<decltype(d)> di;
-    Scratch<Lane> memory_in;
-    Scratch<Key> memory_taps;
-    Scratch<Lane> memory_out;
-    Lane* const in = resize_for_pixels(memory_in, blocks.most_from(), from.columns());
-    Key* const in_taps = resize_for_pixels(memory_taps, blocks.most_from(), from.columns());
-    Lane* const out = resize_for_pixels(memory_out, blocks.most_to(), to.columns());
-    std::vector<TapRow<Lane>> rows;
-    const auto load_taps = [](auto tag, const std::uint8_t* at, std::size_t part) CENOTE_VECTOR_LAMBDA {
-      return part == 0 ? PromoteTaps(tag, at) : PromoteFirstTaps<T>(tag, at, part);
-    };
-    const auto as_is = [](std::int64_t, auto v) CENOTE_VECTOR_LAMBDA { return v; };
-    for (std::int64_t i = begin; i < end; ++i) {
-      const Block block = blocks[i];
-      const Block next = blocks[std::min(i + 1, blocks.count() - 1)];
-      PixelsFromPlanes(d, from.run(block, block.from, next, next.from), in, LoadElements(), as_is);
-      PixelsFromPlanes(di, from_taps.run(block, block.from, next, next.from), in_taps, load_taps, as_is);
-      const BlockPixels<const Lane> grads{in, block.from.begin, from.columns()};
-      const BlockPixels<const Key> numbers{in_taps, block.from.begin, from.columns()};
-      Lane* row_to = out;
-      for (std::int64_t line = block.to.begin; line < block.to.end; ++line, row_to += to.columns() * kLanes) {
-        rows.clear();
-        for (const LineReads::Line& row : reads[line])
-          rows.push_back({grads.line(row.number), numbers.line(row.number), row.tap * axes[2].kernel()});
-        gather(rows.data(), rows.size(), row_to);
-      }
-      PlanesFromPixels<T>(out, to.run(block, block.to, next, next.to));
-    }
-  });
+  const auto load_taps = [](auto tag, const std::uint8_t* at, std::size_t part) CENOTE_VECTOR_LAMBDA {
+    return part == 0 ? PromoteTaps(tag, at) : PromoteFirstTaps<T>(tag, at, part);
+  };
+  const auto as_is = [](std::int64_t, auto v) CENOTE_VECTOR_LAMBDA { return v; };
+  ForEachBlock<T, State>(
+      reads, grad_y, grad_x,
+      [&](State& state, const Block& block, const Block& next, Lane* in, Lane* out) HWY_ATTR {
+        const WideTag<T> d;
+        const hn::RebindToSigned<decltype(d)> di;
+        Key* const in_taps = resize_for_pixels(state.taps, block.from.end - block.from.begin, from.columns());
+        PixelsFromPlanes(d, from.run(block, block.from, next, next.from), in, LoadElements(), as_is);
+        PixelsFromPlanes(di, from_taps.run(block, block.from, next, next.from), in_taps, load_taps, as_is);
+        const BlockPixels<const Lane> grads{in, block.from.begin, from.columns()};
+        const BlockPixels<const Key> numbers{in_taps, block.from.begin, from.columns()};
+        for (std::int64_t line = block.to.begin; line < block.to.end; ++line, out += axes[2].in() * kLanes) {
+          state.rows.clear();
+          for (const LineReads::Line& row : reads[line]) {
+            state.rows.push_back(
+                {grads.line(row.number), numbers.line(row.number), row.tap * axes[2].kernel()});
+          }
+          gather(state.rows.data(), state.rows.size(), out);
+        }
+      });
 }
 
 /// Whether MaxBackwardOfBlocks serves these windows; taps are u8. 3x3 stride 2, AVX-512, two threads, against
@@ -227,9 +221,7 @@ void AvgBackwardOfBlocks(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   using Lane = LaneOf<T>;
   constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<T>);
   const LineReads reads = LineReads::of_readers(axes);
-  const PlaneBlocks blocks(reads, grad_y, grad_x, kLanes, sizeof(Lane));
   const Planes<const T> from(grad_y);
-  const Planes<T> to(grad_x);
   std::vector<Lane> inverses = divisors_of_plane<T>(axes, divisors);
   for (Lane& value : inverses) value = 1 / value;
   inverses.resize(inverses.size() + static_cast<std::size_t>(kLanes));  // of lanes beyond a short block
@@ -238,32 +230,23 @@ void AvgBackwardOfBlocks(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   // Of stride 1, the readers are windows over the outputs.
   const bool slides = w.stride() == 1 && w.dilation() == 1 && (w.kernel() == 2 || w.kernel() == 3);
   const Axis readers = Axis::window({w.kernel(), 1, w.kernel() - 1 - w.padding(), 0, 1}, w.out(), w.in());
-  parallel_for(blocks.count(), blocks.grain(), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    const WideTag<T> d;
-    Scratch<Lane> memory_in;
-    Scratch<Lane> memory_out;
-    Scratch<Lane> memory_sums;
-    Lane* const in = resize_for_pixels(memory_in, blocks.most_from(), from.columns());
-    Lane* const out = resize_for_pixels(memory_out, blocks.most_to(), to.columns());
-    Lane* const sums = resize_for_pixels(memory_sums, 1, from.columns());
-    for (std::int64_t i = begin; i < end; ++i) {
-      const Block block = blocks[i];
-      const Block next = blocks[std::min(i + 1, blocks.count() - 1)];
-      const Lane* const factors = inverses.data() + block.from.begin * from.columns();
-      const auto divide = [&](std::int64_t position, auto v)
-                              CENOTE_VECTOR_LAMBDA { return hn::Mul(v, hn::Set(d, factors[position])); };
-      PixelsFromPlanes(d, from.run(block, block.from, next, next.from), in, LoadElements(), divide);
-      const BlockPixels<const Lane> quotients{in, block.from.begin, from.columns()};
-      if (slides) {
-        Scratch<Lane> none;
-        PoolBlock<SumReduction>(quotients, reads, block.to, readers, none, out,
-                                [](std::int64_t, auto v) CENOTE_VECTOR_LAMBDA { return v; });
-      } else {
-        GatherQuotients(quotients, reads, block.to, w, sums, out);
-      }
-      PlanesFromPixels<T>(out, to.run(block, block.to, next, next.to));
-    }
-  });
+  ForEachBlock<T, Scratch<Lane>>(
+      reads, grad_y, grad_x,
+      [&](Scratch<Lane>& memory, const Block& block, const Block& next, Lane* in, Lane* out) HWY_ATTR {
+        const WideTag<T> d;
+        const Lane* const factors = inverses.data() + block.from.begin * from.columns();
+        const auto divide = [&](std::int64_t position, auto v)
+                                CENOTE_VECTOR_LAMBDA { return hn::Mul(v, hn::Set(d, factors[position])); };
+        PixelsFromPlanes(d, from.run(block, block.from, next, next.from), in, LoadElements(), divide);
+        const BlockPixels<const Lane> quotients{in, block.from.begin, from.columns()};
+        if (slides) {
+          PoolBlock<SumReduction>(quotients, reads, block.to, readers, memory, out,
+                                  [](std::int64_t, auto v) CENOTE_VECTOR_LAMBDA { return v; });
+        } else {
+          Lane* const sums = resize_for_pixels(memory, 1, from.columns());
+          GatherQuotients(quotients, reads, block.to, w, sums, out);
+        }
+      });
 }
 
 }  // namespace HWY_NAMESPACE

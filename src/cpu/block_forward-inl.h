@@ -140,20 +140,19 @@ bool fills_blocks(const From& from, const To& to, const Axes& axes) {
 }
 
 /// Whether PoolBlocks serves these windows. AVX-512, two threads, against row after row: max 3x3 stride 2 of
-/// [96, 832, 14, 14] f32 8.7 and 5.2 ms, [64, 256, 27, 27] 5.1 and 4.0 ms, [96, 288, 35, 35] 11.3 and 11.4
-/// ms; avg 3x3 stride 1 of [96, 1280, 8, 8] 9.9 and 4.1 ms, [96, 192, 28, 28] 16.7 and 12.8 ms; max 5x5
-/// stride 2 of [16, 64, 112, 112] 13.5 and 8.1 ms. One thread, against streamed_rows-inl.h, max of stride 1
-/// of [1, 64, H, H]: 5x5 with H = 28 0.10 and 0.07 ms, 56 0.25 and 0.30 ms, 13x13 with H = 28 0.14 and 0.11
-/// ms, 56 0.32 and 0.52 ms.
+/// [96, 480, 28, 28] f32 16.0 and 12.7 ms, [96, 288, 35, 35] 13.5 and 13.2 ms; 3x3 stride 1 of
+/// [96, 192, 28, 28] 15.8 and 10.3 ms, [96, 192, 40, 40] 14.4 and 20.7 ms; 2x2 stride 2 of [96, 832, 14, 14]
+/// 13.0 and 6.3 ms, [96, 480, 24, 24] 9.4 and 10.3 ms; 5x5 stride 2 of [16, 64, 112, 112] 13.5 and 8.1 ms.
+/// One thread, against streamed_rows-inl.h, max of stride 1, as many elements each: 5x5 of 20 columns 1.0
+/// and 0.7 ms, 40 columns 1.0 and 0.9 ms; 9x9 of 28 columns 0.99 and 0.94 ms, 48 columns 0.4 and 0.7 ms.
 template <class T>
-bool pools_blocks(const ConstTensor5& x, const Tensor5& y, const Axes& axes,
-                  std::int64_t most_short_columns) {
+bool pools_blocks(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
   const Axis& w = axes[2];
+  const bool slides = slides_along_blocks(w);
   const bool small = std::max(axes[0].kernel() * axes[1].kernel(), w.kernel()) <= 7;
-  const std::int64_t most = slides_along_blocks(w) ? most_short_columns
-                            : !small               ? 32
-                            : w.stride() == 1      ? 40
-                                                   : 128;
+  const std::int64_t most_of_unit_stride = slides ? 36 : small ? 40 : 28;
+  const std::int64_t most_of_others = slides ? (w.kernel() == 3 ? 31 : 20) : small ? 128 : 28;
+  const std::int64_t most = w.stride() == 1 ? most_of_unit_stride : most_of_others;
   return std::max(w.in(), w.out()) <= most && fills_blocks<T>(x, y, axes);
 }
 
@@ -161,37 +160,26 @@ bool pools_blocks(const ConstTensor5& x, const Tensor5& y, const Axes& axes,
 template <class Reduction, class T, class Finish>
 void PoolBlocks(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Finish& finish) {
   using Lane = LaneOf<T>;
-  using Fast = typename FirstTry<Reduction>::Type;
-  constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<T>);
+  using Fast = FirstTry<Reduction, Lane>;
   const LineReads reads = LineReads::of_windows(axes);
-  const PlaneBlocks blocks(reads, x, y, kLanes, sizeof(Lane));
   const Planes<const T> from(x);
-  const Planes<T> to(y);
-  parallel_for(blocks.count(), blocks.grain(), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    const WideTag<T> d;
-    Scratch<Lane> padded;
-    Scratch<Lane> memory_in;
-    Scratch<Lane> memory_out;
-    Lane* const in = resize_for_pixels(memory_in, blocks.most_from(), from.columns());
-    Lane* const out = resize_for_pixels(memory_out, blocks.most_to(), to.columns());
-    for (std::int64_t i = begin; i < end; ++i) {
-      const Block block = blocks[i];
-      const Block next = blocks[std::min(i + 1, blocks.count() - 1)];
-      const bool numbers =
-          PixelsFromPlanes(d, from.run(block, block.from, next, next.from), in, LoadElements(),
-                           [](std::int64_t, auto v) CENOTE_VECTOR_LAMBDA { return v; });
-      const BlockPixels<const Lane> pixels{in, block.from.begin, from.columns()};
-      const std::int64_t first = block.to.begin * to.columns();
-      const auto finish_block = [&](std::int64_t o, auto v)
-                                    CENOTE_VECTOR_LAMBDA { return finish(first + o, v); };
-      if (numbers) {
-        PoolBlock<Fast>(pixels, reads, block.to, axes[2], padded, out, finish_block);
-      } else {
-        PoolBlock<Reduction>(pixels, reads, block.to, axes[2], padded, out, finish_block);
-      }
-      PlanesFromPixels<T>(out, to.run(block, block.to, next, next.to));
-    }
-  });
+  ForEachBlock<T, Scratch<Lane>>(
+      reads, x, y,
+      [&](Scratch<Lane>& padded, const Block& block, const Block& next, Lane* in, Lane* out) HWY_ATTR {
+        const WideTag<T> d;
+        const bool numbers =
+            PixelsFromPlanes(d, from.run(block, block.from, next, next.from), in, LoadElements(),
+                             [](std::int64_t, auto v) CENOTE_VECTOR_LAMBDA { return v; });
+        const BlockPixels<const Lane> pixels{in, block.from.begin, from.columns()};
+        const std::int64_t first = block.to.begin * axes[2].out();
+        const auto finish_block = [&](std::int64_t o, auto v)
+                                      CENOTE_VECTOR_LAMBDA { return finish(first + o, v); };
+        if (numbers) {
+          PoolBlock<Fast>(pixels, reads, block.to, axes[2], padded, out, finish_block);
+        } else {
+          PoolBlock<Reduction>(pixels, reads, block.to, axes[2], padded, out, finish_block);
+        }
+      });
 }
 
 template <class T>

@@ -1,5 +1,6 @@
-// Windows over elements of one or two bytes as they lie in memory: f16 and bf16 are widened as they are
-// loaded, maxima of bytes are of bytes.
+// Windows over f16 and bf16 as they lie in memory: widened as they are loaded, rounded as they are stored.
+// Those over i8 and u8 are in narrow_bytes.cc, and gradients in narrow_backward.cc, so that they compile side
+// by side.
 #include "cpu/narrow_backward.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -15,6 +16,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
+
+bool MaxOfBytes(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window);  // of the same target
+
 namespace {
 
 template <class T>
@@ -29,15 +33,6 @@ bool MaxOfHalves(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x
   return true;
 }
 
-template <class T>
-bool MaxOfBytes(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
-  if (indices != nullptr) return false;  // their keys want more bits
-  const Axes axes = forward_axes(window, x, y);
-  if (!takes_windows<T>(x, y, indices, axes)) return false;
-  PoolMax<T>(y, x, window, axes);
-  return true;
-}
-
 bool Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
   switch (x.dtype) {
     case DType::f16:
@@ -46,9 +41,8 @@ bool Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const 
     case DType::bf16:
       return MaxOfHalves<BFloat16>(y, indices, x, window);
     case DType::i8:
-      return MaxOfBytes<std::int8_t>(y, indices, x, window);
     case DType::u8:
-      return MaxOfBytes<std::uint8_t>(y, indices, x, window);
+      return indices == nullptr && MaxOfBytes(y, x, window);  // their keys want more bits
     default:
       return false;
   }

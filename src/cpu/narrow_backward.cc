@@ -10,6 +10,7 @@
 #include "core/parallel.h"
 #include "cpu/block_backward-inl.h"
 #include "cpu/channels_last_backward-inl.h"
+#include "cpu/planar_backward-inl.h"
 #include "cpu/tap_flat-inl.h"
 #include "cpu/tap_gather-inl.h"
 #include "cpu/tap_scatter-inl.h"
@@ -51,13 +52,17 @@ bool AvgBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   Axes axes = window_axes(window, grad_x.size, grad_y.size);
   tabulate_row_taps(axes);
   const bool last = channels_last(grad_x, grad_y);
-  if (!last && !adds_blocks<T>(grad_x, grad_y, axes)) return false;
+  const bool blocks = !last && adds_blocks<T>(grad_x, grad_y, axes);
+  const bool rows = !last && disjoint(axes) && axes[2].in() <= kTilePositions && unit_columns(grad_x);
+  if (!last && !blocks && !rows) return false;
   tabulate_row_readers(axes);
-  if (!last) {
+  if (last) {
+    ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
+  } else if (blocks) {
     AvgBackwardOfBlocks<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
-    return true;
+  } else {
+    DisjointAvgBackward<T>(grad_x, grad_y, axes, divisor);
   }
-  ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
   return true;
 }
 

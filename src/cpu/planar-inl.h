@@ -14,8 +14,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
+#include <bit>
 #include <cstdint>
+#include <limits>
+#include <type_traits>
 
 #include "backend.h"
 #include "cpu/record-inl.h"
@@ -84,10 +86,14 @@ class RowSink {
     }
     HWY_ALIGN LaneOf<T> values[kMaxLanes<T>];
     hn::Store(v, d, values);
-    for (std::int64_t i = 0; i < left; ++i) to_[(m + i) * stride_] = static_cast<T>(values[i]);
+    store_apart(values, m, left);
   }
 
  private:
+  HWY_NOINLINE void store_apart(const LaneOf<T>* values, std::int64_t m, std::int64_t count) const {
+    for (std::int64_t i = 0; i < count; ++i) to_[(m + i) * stride_] = static_cast<T>(values[i]);
+  }
+
   T* to_;
   std::int64_t stride_;
   std::int64_t count_;
@@ -98,11 +104,11 @@ inline std::int64_t divisor_of(const Axis& axis, std::int64_t o, bool count_incl
   return std::max<std::int64_t>(count_include_pad ? axis.padded_taps(o) : axis.taps(o).count, 1);
 }
 
-/// Whether a product with 1 / value is the quotient, bit for bit.
+/// Whether a product with 1 / value is the quotient, bit for bit. Divisors are normal numbers.
 template <class T>
 bool power_of_two(T value) {
-  int exponent = 0;
-  return std::frexp(value, &exponent) == T{0.5};
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  return (std::bit_cast<Bits>(value) << (std::numeric_limits<T>::digits == 24 ? 9 : 12)) == 0;
 }
 
 /// Divisor factors of W for the outputs of a tile, as T; of all outputs at once where rows are not too long,

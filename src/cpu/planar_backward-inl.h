@@ -219,8 +219,8 @@ struct AvgBackwardState {
 
 /// sums = (kFirst) or += grad row / divisors, over the real outputs.
 template <bool kFirst, class T>
-HWY_INLINE void AddQuotients(const T* from, std::int64_t stride, std::int64_t count, T row_factor,
-                             const T* divisors, T* sums) {
+HWY_INLINE void AddQuotients(const T* from, std::int64_t stride, std::int64_t count, LaneOf<T> row_factor,
+                             const LaneOf<T>* divisors, LaneOf<T>* sums) {
   const RowTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto factor = hn::Set(d, row_factor);
@@ -321,43 +321,59 @@ inline bool disjoint(const Axes& axes) {
 template <class T>
 class SpreadRow {
  public:
+  using Lane = LaneOf<T>;
+
   explicit SpreadRow(const Axis& w) : w_(w), length_(std::max(w.out() * w.stride(), w.in() + w.padding())) {
-    const auto slack = static_cast<std::size_t>(w.stride() + PhaseBuffer<T>::kSlack);
+    const auto slack = static_cast<std::size_t>(w.stride() + PhaseBuffer<Lane>::kSlack);
     quotients_.resize(static_cast<std::size_t>(w.out()) + slack);
-    T* const spread = spread_.resize(static_cast<std::size_t>(length_) + slack);
-    std::fill(spread, spread + length_, T{0});
+    Lane* const spread = spread_.resize(static_cast<std::size_t>(length_) + slack);
+    std::fill(spread, spread + length_, Lane{0});
   }
-  T* quotients() { return quotients_.get(); }
+  Lane* quotients() { return quotients_.get(); }
   /// Column 0, after all quotients have been spread.
   HWY_INLINE const T* spread() {
+    spread_lanes();
+    if constexpr (std::is_same_v<T, Lane>) {
+      return spread_.get() + w_.padding();
+    } else {
+      const RowTag<T> d;
+      const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+      T* const to = elements_.resize(static_cast<std::size_t>(length_ + lanes));
+      for (std::int64_t i = 0; i < length_; i += lanes)
+        StoreVector(d, hn::LoadU(d, spread_.get() + i), to + i);
+      return to + w_.padding();
+    }
+  }
+
+ private:
+  HWY_INLINE void spread_lanes() {
     const RowTag<T> d;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-    const T* const from = quotients_.get();
-    T* const to = spread_.get();  // at the first window, which may begin in the padding
+    const Lane* const from = quotients_.get();
+    Lane* const to = spread_.get();  // at the first window, which may begin in the padding
     if (w_.kernel() == 2 && w_.stride() == 2) {
       for (std::int64_t o = 0; o < w_.out(); o += lanes) {
         const auto both = hn::LoadU(d, from + o);
         hn::StoreInterleaved2(both, both, d, to + 2 * o);
       }
-      std::fill(to + 2 * w_.out(), to + std::max(length_, 2 * w_.out()), T{0});
+      std::fill(to + 2 * w_.out(), to + std::max(length_, 2 * w_.out()), Lane{0});
     } else if (w_.kernel() == w_.stride()) {
       for (std::int64_t o = 0; o < w_.out(); ++o) {
         const auto all = hn::Set(d, from[o]);
         for (std::int64_t j = 0; j < w_.kernel(); j += lanes) hn::StoreU(all, d, to + o * w_.stride() + j);
       }
       const std::int64_t end = w_.out() * w_.stride();
-      std::fill(to + end, to + std::max(length_, end), T{0});
+      std::fill(to + end, to + std::max(length_, end), Lane{0});
     } else {
       for (std::int64_t o = 0; o < w_.out(); ++o) std::fill_n(to + o * w_.stride(), w_.kernel(), from[o]);
     }
-    return to + w_.padding();
   }
 
- private:
   const Axis& w_;
   std::int64_t length_;
-  Scratch<T> quotients_;
-  Scratch<T> spread_;
+  Scratch<Lane> quotients_;
+  Scratch<Lane> spread_;
+  Scratch<T> elements_;  // where they are not lanes
 };
 
 /// The inputs from the window of output o up to that of the next one, and before the first and after the
@@ -375,13 +391,13 @@ void DisjointAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * new_rows(axes[1]);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     SpreadRow<T> row(w);
-    ColumnDivisors<T> columns;
+    ColumnDivisors<LaneOf<T>> columns;
     columns.set(w, divisor, 0, w.out());
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       const T* const grads = row_of<const T>(grad_y, at[1], at[2], at[3], at[4]);
-      AddQuotients<true>(grads, grad_y.stride[4], w.out(), row_divisor<T>(axes, divisor, at[3], at[4]),
-                         columns.get(), row.quotients());
+      AddQuotients<true>(grads, grad_y.stride[4], w.out(),
+                         row_divisor<LaneOf<T>>(axes, divisor, at[3], at[4]), columns.get(), row.quotients());
       const T* const spread = row.spread();
       const Range depth = owned_by(axes[0], at[3]);
       const Range height = owned_by(axes[1], at[4]);

@@ -321,6 +321,29 @@ Lane* resize_for_pixels(Scratch<Lane>& memory, std::int64_t lines, std::int64_t 
   return memory.resize(static_cast<std::size_t>(std::max(lines * columns, kLanes) * kLanes));
 }
 
+/// Makes the planes of a tensor block by block from those of another one, or of several alike: work(state,
+/// block, next, in, out) makes the pixels `out` of a block. There is memory `in` for the pixels of those that
+/// it is made from, which it reads itself, and each thread has a State; `next` is the block after it.
+template <class T, class State, class From, class To, class Work>
+void ForEachBlock(const LineReads& reads, const From& from, const To& to, const Work& work) {
+  using Lane = LaneOf<T>;
+  const PlaneBlocks blocks(reads, from, to, static_cast<std::int64_t>(kMaxLanes<T>), sizeof(Lane));
+  const Planes<T> made(to);
+  parallel_for(blocks.count(), blocks.grain(), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    State state;
+    Scratch<Lane> memory_in;
+    Scratch<Lane> memory_out;
+    Lane* const in = resize_for_pixels(memory_in, blocks.most_from(), from.size[4]);
+    Lane* const out = resize_for_pixels(memory_out, blocks.most_to(), to.size[4]);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Block block = blocks[i];
+      const Block next = blocks[std::min(i + 1, blocks.count() - 1)];
+      work(state, block, next, in, out);
+      PlanesFromPixels<T>(out, made.run(block, block.to, next, next.to));
+    }
+  });
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace cenote::cpu
 HWY_AFTER_NAMESPACE();

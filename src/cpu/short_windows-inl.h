@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "cpu/planar-inl.h"
+#include "cpu/vector_windows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
@@ -119,16 +120,6 @@ struct LargerNumber : MaxReduction {
   }
 };
 
-/// Indices that move lanes: lane i of the result is lane i + by, of all lanes in a circle.
-template <class D>
-HWY_INLINE auto RotatingIndices(D d, std::int64_t by) {
-  using Index = hwy::MakeSigned<hn::TFromD<D>>;
-  const hn::Rebind<Index, D> di;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  return hn::IndicesFromVec(
-      d, hn::And(hn::Iota(di, static_cast<Index>(lanes + by)), hn::Set(di, static_cast<Index>(lanes - 1))));
-}
-
 /// `count` output rows whose input rows lie row_step elements apart: emit(d, m, vector) for each vector of
 /// outputs of a row, and emit.next_row() after it. Ends before a row whose outputs are wrong, as a NaN got
 /// lost, or perhaps: the sum of all elements is NaN, which opposite infinities make, too. Returns the number
@@ -230,20 +221,16 @@ HWY_NOINLINE std::int64_t ReduceShortRows(const InputRows<T>& input, std::int64_
   return count;
 }
 
-/// What to try first, where a faster reduction than the exact one is right for nearly all rows.
-template <class Reduction>
-struct FirstTry {
-  using Type = Reduction;
-};
-template <>
-struct FirstTry<MaxReduction> {
-  using Type = LargerNumber;
-};
+/// What to try first, where a faster reduction than the exact one is right for nearly all rows: there is no
+/// NaN among integers, and sums keep it.
+template <class Reduction, class Lane>
+using FirstTry = std::conditional_t<std::is_same_v<Reduction, MaxReduction> && std::is_floating_point_v<Lane>,
+                                    LargerNumber, Reduction>;
 
 template <class Reduction, int kStride, int kTaps, class T, class Emit>
 void ReduceRun(const InputRows<T>& rows, std::int64_t row_step, std::int64_t count, const Axis& w,
                Emit emit) {
-  using Fast = typename FirstTry<Reduction>::Type;
+  using Fast = FirstTry<Reduction, LaneOf<T>>;
   for (std::int64_t done = 0; done < count; ++done) {
     switch (rows.count()) {
       case 2:

@@ -99,8 +99,8 @@ HWY_NOINLINE bool SlideAlong(const InputRows<T>& rows, const Axis& w, std::int64
   return true;
 }
 
-/// The same of all channels, which are met in the order of memory: what neighbouring windows share is kept in
-/// `memory`, for three columns of the channels and a vector.
+/// The same of all channels, which are met in the order of memory. `memory` is for three pixels: what
+/// neighbouring windows share, and the column that comes to it.
 template <class Reduction, int kStride, int kTaps, int kRows, class T, class Finish>
 HWY_NOINLINE bool SlidePixels(const InputRows<T>& rows, const Axis& w, std::int64_t step,
                               std::int64_t channels, LaneOf<T>* memory, T* to, std::int64_t to_step,
@@ -166,8 +166,7 @@ HWY_NOINLINE bool SlidePixels(const InputRows<T>& rows, const Axis& w, std::int6
 /// where the faster one does not do.
 template <class Reduction, int kStride, int kTaps, class T, class Along>
 HWY_INLINE void SlideExactly(const InputRows<T>& rows, const Along& along) {
-  using Fast =
-      std::conditional_t<std::is_integral_v<LaneOf<T>>, Reduction, typename FirstTry<Reduction>::Type>;
+  using Fast = FirstTry<Reduction, LaneOf<T>>;
   const auto once = [&]() HWY_ATTR {
     if (rows.count() == kTaps) return along.template operator()<Fast, kStride, kTaps, kTaps>();
     if constexpr (kTaps == 2) {  // of windows over slices

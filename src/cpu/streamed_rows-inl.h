@@ -1,7 +1,8 @@
-// Windows of stride 1 and several rows along rows of neighbours: each input row is read once. Runs of rows
-// are joined to runs of twice as many, from those of some rows before that are kept, so that a row costs as
-// many steps as the kernel has binary digits. The reduced rows, padded, lie one after the other and are
-// joined in the same way along W as one long row.
+// Windows of stride 1 along rows of neighbours: each input row is read once. Runs of rows are joined to runs
+// of twice as many, from those of some rows before that are kept, so that a row costs as many steps as the
+// kernel has binary digits. Along W the vectors of a reduced row are joined in registers; where lanes cannot
+// be moved, or windows are dilated, rows with their padding lie one after the other and are joined in memory
+// as one long row.
 #if defined(CENOTE_CPU_STREAMED_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_STREAMED_ROWS_INL_H_
 #undef CENOTE_CPU_STREAMED_ROWS_INL_H_
@@ -15,6 +16,7 @@
 
 #include "cpu/planar-inl.h"
 #include "cpu/short_windows-inl.h"
+#include "cpu/vector_windows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
@@ -81,19 +83,32 @@ class RowStream {
     }
   }
 
-  /// load(i) is a vector of the row; store(i, vector) gets one of the windows.
+  /// load(i) is a vector of the row; store(constant, i, vectors) gets some of the windows, a constant number.
   template <class Load, class Store>
   HWY_INLINE void take(const Load& load, const Store& store) {
     const WideTag<Lane> d;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
     for (Step& step : steps_) {
-      step.add.move(elements_);
+      if constexpr (!Reduction::kIdempotent) step.add.move(elements_);
       step.join.move(elements_);
     }
-    constexpr int kVectors = 4;
     std::int64_t i = 0;
-    for (; i + kVectors * lanes <= elements_; i += kVectors * lanes) take_some<kVectors>(d, i, load, store);
-    for (; i < elements_; i += lanes) take_some<1>(d, i, load, store);
+    const auto take_next = [&]<int kVectors>() CENOTE_VECTOR_LAMBDA {
+      take_some<kVectors>(d, i, load, store);
+      i += kVectors * lanes;
+    };
+    while (i < elements_) {  // 3 to 5 vectors at a time, where there are as many
+      const std::int64_t left = (elements_ - i) / lanes;
+      if (left == 5) {
+        take_next.template operator()<5>();
+      } else if (left >= 4 && left != 6) {
+        take_next.template operator()<4>();
+      } else if (left >= 3) {
+        take_next.template operator()<3>();
+      } else {
+        take_next.template operator()<1>();
+      }
+    }
   }
 
  private:
@@ -144,13 +159,12 @@ class RowStream {
           run[v] = Reduction::combine(d, step.join.swap(d, i + v * lanes, run[v]), run[v]);
       }
     }
-    for (int v = 0; v < kVectors; ++v) {
-      if constexpr (Reduction::kIdempotent) {
-        store(i + v * lanes, run[v]);
-      } else {
-        store(i + v * lanes, adds_ ? window[v] : run[v]);
+    if constexpr (!Reduction::kIdempotent) {
+      if (adds_) {
+        for (int v = 0; v < kVectors; ++v) run[v] = window[v];
       }
     }
+    store(std::integral_constant<int, kVectors>(), i, run);
   }
 
   std::vector<Step> steps_;
@@ -159,7 +173,7 @@ class RowStream {
   bool adds_ = false;
 };
 
-/// Windows along rows of elements that lie `apart` from each other.
+/// Windows along rows, whose elements lie `apart` from each other.
 template <class Reduction, class Lane>
 class LongRow {
  public:
@@ -178,19 +192,19 @@ class LongRow {
     for (std::size_t s = 0; s < steps_.size(); ++s) {
       const WindowStep& step = steps_[s];
       if (step.add > 0) {
-        reduce_run(count, row, sums, step, [&](auto d, std::int64_t i, auto) CENOTE_VECTOR_LAMBDA {
+        reduce_run(count, row, step, [&](auto d, std::int64_t i, auto) CENOTE_VECTOR_LAMBDA {
           const auto sum = Reduction::combine(d, hn::Load(d, sums + i), hn::LoadU(d, row + i + step.add));
           hn::Store(sum, d, sums + i);
         });
       } else if (step.add == 0) {
-        reduce_run(count, row, sums, step, [&](auto d, std::int64_t i, auto run) CENOTE_VECTOR_LAMBDA {
+        reduce_run(count, row, step, [&](auto d, std::int64_t i, auto run) CENOTE_VECTOR_LAMBDA {
           hn::Store(run, d, sums + i);
         });
       } else if (s + 1 < steps_.size() && steps_[s + 1].add == WindowStep::kNone) {
         join_twice(count, row, step.join, steps_[s + 1].join);
         ++s;
       } else {
-        reduce_run(count, row, sums, step, [](auto, std::int64_t, auto) CENOTE_VECTOR_LAMBDA {});
+        reduce_run(count, row, step, [](auto, std::int64_t, auto) CENOTE_VECTOR_LAMBDA {});
       }
     }
     return adds_ ? sums : row;
@@ -198,11 +212,10 @@ class LongRow {
 
  private:
   template <class Visit>
-  static HWY_INLINE void reduce_run(std::int64_t count, Lane* row, Lane* sums, const WindowStep& step,
+  static HWY_INLINE void reduce_run(std::int64_t count, Lane* row, const WindowStep& step,
                                     const Visit& visit) {
     const WideTag<Lane> d;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-    (void)sums;
     if (step.join == WindowStep::kNone) {
       for (std::int64_t i = 0; i < count; i += lanes) visit(d, i, hn::Load(d, row + i));
       return;
@@ -228,20 +241,42 @@ class LongRow {
   bool adds_ = false;
 };
 
-/// Whether PoolStreamedRows serves these windows of rows of neighbours: not where the rows that it keeps
-/// would leave the second cache. AVX-512, one thread, against four rows at a time (shared_rows-inl.h): max of
-/// [1, 64, 112, 112] f32, 3x3 0.5 and 0.9 ms, 5x5 1.9 and 0.8 ms, 13x13 2.6 and 0.9 ms.
+/// Whether windows along a row are joined in registers.
+template <class T>
+bool joins_vectors(const Axis& w) {
+  return kMovesLanes<LaneOf<T>> && w.dilation() == 1;
+}
+
+/// Output columns of a tile; one row alone is not kept.
+inline std::int64_t streamed_outs_per_tile(const Axis& h, const Axis& w, bool vectors) {
+  constexpr std::int64_t kLongTile = 1 << 14;
+  const std::int64_t outs = outs_per_tile(w);
+  return vectors && h.kernel() == 1 ? std::min(std::max(outs, kLongTile), w.out()) : outs;
+}
+
+/// Whether PoolStreamedRows serves these windows of rows of neighbours: not where as many rows, or tiles of
+/// them, as the kernel has take more than 1 MiB. AVX-512, one thread, against four rows at a time
+/// (shared_rows-inl.h): max of [1, 64, 112, 112] f32, 3x3 0.5 and 0.9 ms, 5x5 1.9 and 0.8 ms, 13x13 2.6 and
+/// 0.9 ms.
 template <class T>
 bool streams_rows(const Axes& axes) {
   constexpr std::int64_t kFewestRows = 4;
+  constexpr std::int64_t kFewestColumns = 4;
   constexpr std::int64_t kMostBytes = 1 << 20;
   const Axis& h = axes[1];
   const Axis& w = axes[2];
   const bool slices = axes[0].kernel() == 1 && axes[0].out() == axes[0].in() && axes[0].start(0) == 0;
-  const std::int64_t columns = std::min(w.in(), outs_per_tile(w) + w.dilated_kernel());
-  return slices && h.stride() == 1 && h.dilation() == 1 && w.stride() == 1 && h.kernel() >= kFewestRows &&
+  const std::int64_t columns =
+      std::min(w.in(), streamed_outs_per_tile(h, w, joins_vectors<T>(w)) + w.dilated_kernel());
+  const bool large = h.kernel() >= kFewestRows || (joins_vectors<T>(w) && w.kernel() >= kFewestColumns);
+  return slices && h.stride() == 1 && h.dilation() == 1 && w.stride() == 1 && large &&
          h.kernel() <= kMostBytes / static_cast<std::int64_t>(sizeof(LaneOf<T>)) / columns;
 }
+
+/// In the place of VectorWindows.
+struct NoWindows {
+  explicit NoWindows(std::int64_t) {}
+};
 
 /// The windows of planes, by one thread.
 template <class Reduction, class T>
@@ -250,17 +285,42 @@ class StreamedPlanes {
   using Lane = LaneOf<T>;
 
   StreamedPlanes(const Axis& h, const Axis& w)
-      : h_(h), w_(w), stream_(h.kernel()), along_(w.kernel(), w.dilation()) {}
+      : h_(h),
+        w_(w),
+        whole_(whole_windows(h)),
+        stream_(h.kernel()),
+        windows_(w.kernel()),
+        along_(w.kernel(), w.dilation()) {}
 
   /// Output rows `outs` of a tile of a plane, whose rows lie `step` apart; emitter(row) takes the vectors of
   /// one. False where a NaN got lost, or perhaps.
   template <class Emitter>
-  bool pool(const T* plane, std::int64_t step, const Tile& tile, const Range& outs, const Emitter& emitter);
+  bool pool(const T* plane, std::int64_t step, const Tile& tile, const Range& outs, const Emitter& emitter) {
+    if constexpr (kMovesLanes<Lane>) {
+      if (joins_vectors<T>(w_)) return pool_vectors(plane, step, tile, outs, emitter);
+    }
+    return pool_long_row(plane, step, tile, outs, emitter);
+  }
 
  private:
+  template <class Emitter>
+  bool pool_vectors(const T* plane, std::int64_t step, const Tile& tile, const Range& outs,
+                    const Emitter& emitter);
+  template <class Emitter>
+  bool pool_long_row(const T* plane, std::int64_t step, const Tile& tile, const Range& outs,
+                     const Emitter& emitter);
+  /// Takes the rows that the windows of `outs` have, those in the padding too: load(from, i) is a vector of a
+  /// row, store(constant, i, vectors) gets some of the windows that end with it, where an output has them,
+  /// and taken() follows then.
+  template <class Load, class Store, class Taken>
+  void take_rows(const T* plane, std::int64_t step, const Range& outs, const Load& load, const Store& store,
+                 const Taken& taken);
+
   Axis h_;
   Axis w_;
+  Range whole_;  // output rows whose divisors are the same
   RowStream<Reduction, Lane> stream_;
+  std::conditional_t<kMovesLanes<Lane>, VectorWindows<Reduction, Lane>, NoWindows> windows_;
   LongRow<Reduction, Lane> along_;
   Scratch<Lane> kept_;
   Scratch<Lane> rows_;
@@ -268,9 +328,92 @@ class StreamedPlanes {
 };
 
 template <class Reduction, class T>
+template <class Load, class Store, class Taken>
+HWY_INLINE void StreamedPlanes<Reduction, T>::take_rows(const T* plane, std::int64_t step, const Range& outs,
+                                                        const Load& load, const Store& store,
+                                                        const Taken& taken) {
+  const auto identity = hn::Set(WideTag<T>(), Reduction::template identity<Lane>());
+  const std::int64_t begin = h_.start(outs.begin);
+  const std::int64_t first = std::min(std::max<std::int64_t>(begin, 0), begin + h_.kernel() - 1);
+  const std::int64_t end = h_.start(outs.end - 1) + h_.kernel();
+  for (std::int64_t row = first; row < end; ++row) {
+    // The windows that end with this row are those of output row - (kernel - 1) + padding.
+    const bool gives = row + h_.padding() - h_.kernel() + 1 >= outs.begin;
+    const auto store_given = [&](auto count, std::int64_t i, auto* v) CENOTE_VECTOR_LAMBDA {
+      if (gives) store(count, i, v);
+    };
+    if (row >= 0 && row < h_.in()) {
+      const T* const from = plane + row * step;
+      stream_.take([&](std::int64_t i) CENOTE_VECTOR_LAMBDA { return load(from, i); }, store_given);
+    } else {
+      stream_.take([&](std::int64_t) CENOTE_VECTOR_LAMBDA { return identity; }, store_given);
+    }
+    if (gives) taken();
+  }
+}
+
+template <class Reduction, class T>
 template <class Emitter>
-bool StreamedPlanes<Reduction, T>::pool(const T* plane, std::int64_t step, const Tile& tile,
-                                        const Range& outs, const Emitter& emitter) {
+bool StreamedPlanes<Reduction, T>::pool_vectors(const T* plane, std::int64_t step, const Tile& tile,
+                                                const Range& outs, const Emitter& emitter) {
+  const WideTag<T> d;
+  using V = VecOf<decltype(d)>;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const V identity = hn::Set(d, Reduction::template identity<Lane>());
+  // The vectors of a row are such that the windows of outputs end with whole ones. Some come before.
+  const std::int64_t reach = w_.kernel() - 1;
+  const std::int64_t before = ceil_divide(reach, lanes) * lanes;
+  const std::int64_t offset = reach - before - tile.lead;  // of the first vector from the columns
+  stream_.begin(before + ceil_divide(tile.outs, lanes) * lanes, kept_);
+  // In which vector the columns begin, if inside of one.
+  const std::int64_t inside = -offset % lanes;
+  const auto to_inside = RotatingIndices(d, -inside);
+  const auto not_inside = hn::FirstN(d, static_cast<std::size_t>(inside));
+
+  V seen = hn::Zero(d);
+  const auto load = [&](const T* row, std::int64_t i) CENOTE_VECTOR_LAMBDA -> V {
+    const std::int64_t column = i + offset;
+    const T* const from = row + tile.first_col;
+    if (column >= 0 && column + lanes <= tile.cols) {
+      const V v = LoadVector(d, from + column);
+      if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, v);
+      return v;
+    }
+    if (column + lanes <= 0 || column >= tile.cols) return identity;
+    const std::int64_t skipped = std::max<std::int64_t>(-column, 0);
+    const auto part = static_cast<std::size_t>(std::min(lanes - skipped, tile.cols - column - skipped));
+    const V v = LoadPart(d, from + column + skipped, part);
+    if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, v);
+    const V columns = hn::IfThenElse(hn::FirstN(d, part), v, identity);
+    if (skipped == 0) return columns;
+    return hn::IfThenElse(not_inside, identity, hn::TableLookupLanes(columns, to_inside));
+  };
+  std::int64_t next = outs.begin;
+  auto emit = emitter(next);
+  windows_.begin();
+  const auto store = [&](auto count, std::int64_t i, V* v) CENOTE_VECTOR_LAMBDA {
+    windows_.template reduce<count>(v);
+    std::int64_t m = i - before;
+    for (int k = 0; k < count; ++k, m += lanes) {
+      if (m >= 0) emit(d, m, v[k]);
+    }
+  };
+  take_rows(plane, step, outs, load, store, [&]() HWY_ATTR {
+    ++next;
+    if (whole_.contains(next - 1) && whole_.contains(next)) {
+      emit.next_row();
+    } else if (next < outs.end) {
+      emit = emitter(next);
+    }
+  });
+  if constexpr (Reduction::kLosesNaN) return hn::AllFalse(d, hn::IsNaN(seen));
+  return true;
+}
+
+template <class Reduction, class T>
+template <class Emitter>
+bool StreamedPlanes<Reduction, T>::pool_long_row(const T* plane, std::int64_t step, const Tile& tile,
+                                                 const Range& outs, const Emitter& emitter) {
   const WideTag<T> d;
   using V = VecOf<decltype(d)>;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -299,35 +442,24 @@ bool StreamedPlanes<Reduction, T>::pool(const T* plane, std::int64_t step, const
   };
 
   V seen = hn::Zero(d);
-  const std::int64_t begin = h_.start(outs.begin);
-  const std::int64_t first = std::min(std::max<std::int64_t>(begin, 0), begin + h_.kernel() - 1);
-  const std::int64_t end = h_.start(outs.end - 1) + h_.kernel();
-  for (std::int64_t row = first; row < end; ++row) {
-    // The windows that end with this row are those of output row - (kernel - 1) + padding.
-    const bool gives = row + h_.padding() - h_.kernel() + 1 >= outs.begin;
-    Lane* const to = rows + filled * pitch;
-    const auto store = [&](std::int64_t i, V v) CENOTE_VECTOR_LAMBDA {
-      if (gives) hn::StoreU(v, d, to + tile.lead + i);
-    };
-    if (row >= 0 && row < h_.in()) {
-      const T* const from = plane + row * step + tile.first_col;
-      const auto load = [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
-        const auto part = static_cast<std::size_t>(std::min(lanes, tile.cols - i));
-        V v = LoadLanes<true>(d, from + i, 1, part == static_cast<std::size_t>(lanes) ? 0 : part);
-        if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, v);
-        if (part < static_cast<std::size_t>(lanes)) v = hn::IfThenElse(hn::FirstN(d, part), v, identity);
-        return v;
-      };
-      stream_.take(load, store);
-    } else {
-      stream_.take([&](std::int64_t) CENOTE_VECTOR_LAMBDA { return identity; }, store);
-    }
-    if (!gives) continue;
+  const auto load = [&](const T* row, std::int64_t i) CENOTE_VECTOR_LAMBDA {
+    const auto part = static_cast<std::size_t>(std::clamp<std::int64_t>(tile.cols - i, 0, lanes));
+    V v = LoadLanes<true>(d, row + tile.first_col + i, 1, part == static_cast<std::size_t>(lanes) ? 0 : part);
+    if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, v);
+    if (part < static_cast<std::size_t>(lanes)) v = hn::IfThenElse(hn::FirstN(d, part), v, identity);
+    return v;
+  };
+  const auto store = [&](auto count, std::int64_t i, const V* v) CENOTE_VECTOR_LAMBDA {
+    Lane* const to = rows + filled * pitch + tile.lead + i;
+    for (int k = 0; k < count; ++k) hn::StoreU(v[k], d, to + k * lanes);
+  };
+  take_rows(plane, step, outs, load, store, [&]() HWY_ATTR {
     // What lies beside the columns: the padding, or what joining left there.
-    for (std::int64_t i = 0; i < tile.lead; ++i) to[i] = kIdentity;
-    for (std::int64_t i = tile.lead + columns; i < pitch; ++i) to[i] = kIdentity;
+    Lane* const row = rows + filled * pitch;
+    for (std::int64_t i = 0; i < tile.lead; ++i) row[i] = kIdentity;
+    for (std::int64_t i = tile.lead + columns; i < pitch; ++i) row[i] = kIdentity;
     if (++filled == most_rows) emit_rows();
-  }
+  });
   emit_rows();
   if constexpr (Reduction::kLosesNaN) return hn::AllFalse(d, hn::IsNaN(seen));
   return true;
@@ -335,11 +467,10 @@ bool StreamedPlanes<Reduction, T>::pool(const T* plane, std::int64_t step, const
 
 template <class Reduction, class T, class Row>
 void PoolStreamedRows(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Row& row) {
-  using Fast =
-      std::conditional_t<std::is_integral_v<LaneOf<T>>, Reduction, typename FirstTry<Reduction>::Type>;
+  using Fast = FirstTry<Reduction, LaneOf<T>>;
   const Axis& h = axes[1];
   const Axis& w = axes[2];
-  const std::int64_t per_tile = outs_per_tile(w);
+  const std::int64_t per_tile = streamed_outs_per_tile(h, w, joins_vectors<T>(w));
   const std::int64_t tiles = ceil_divide(w.out(), per_tile);
   // Bands of rows where the rest would not keep the threads busy; each reads a window of rows before its own.
   constexpr std::int64_t kUnits = 8;
@@ -360,7 +491,7 @@ void PoolStreamedRows(const ConstTensor5& x, const Tensor5& y, const Axes& axes,
       const T* const plane = row_of<const T>(x, at[0], at[1], at[2], 0);
       const auto emitter = [&](std::int64_t oh) {
         return row.emitter(state, Cursor::Index{at[0], at[1], at[2], oh, at[3]}, tile.first_out, tile.outs,
-                           0);
+                           y.stride[3]);
       };
       if (!planes.pool(plane, x.stride[3], tile, outs, emitter))
         StreamedPlanes<Reduction, T>(h, w).pool(plane, x.stride[3], tile, outs, emitter);

@@ -168,7 +168,7 @@ HWY_INLINE void StorePart(D d, VecOf<D> v, T* to, std::size_t n) {
 
 /// n lanes, `stride` elements apart; the others are 0.
 template <class D, class T>
-HWY_INLINE VecOf<D> LoadStrided(D d, const T* from, std::int64_t stride, std::size_t n) {
+HWY_NOINLINE VecOf<D> LoadStrided(D d, const T* from, std::int64_t stride, std::size_t n) {
   using Lane = LaneOf<T>;
   HWY_ALIGN Lane lanes[kMaxLanes<T>] = {};
   for (std::size_t i = 0; i < n; ++i) {

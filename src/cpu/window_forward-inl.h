@@ -91,7 +91,7 @@ void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
   if (!channels_last(x, y)) {
     if constexpr (sizeof(LaneOf<T>) >= 4) {
       if (flat_planes<T>(x, y, axes)) return MaxOfFlatPlanes<T>(x, y, axes);
-      if (pools_blocks<T>(x, y, axes, 27)) return MaxOfBlocks<T>(x, y, axes);
+      if (pools_blocks<T>(x, y, axes)) return MaxOfBlocks<T>(x, y, axes);
     }
     return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y});
   }
@@ -144,9 +144,7 @@ template <class T>
 void PoolAvg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Axes& axes,
              const Divisor& divisor) {
   if (!channels_last(x, y)) {
-    const std::int64_t most_short_columns = axes[2].stride() == 1 ? 40 : 27;
-    if (pools_blocks<T>(x, y, axes, most_short_columns))
-      return AvgOfBlocks<T>(x, y, axes, WindowDivisors{axes, divisor});
+    if (pools_blocks<T>(x, y, axes)) return AvgOfBlocks<T>(x, y, axes, WindowDivisors{axes, divisor});
     return PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor});
   }
   // Where f16 passes through working memory, its blocks of channels must agree on the loops of sums.

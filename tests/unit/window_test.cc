@@ -634,17 +634,20 @@ Values windows_of_planes(const Values& x, const Dims& sizes, const Dims& kernel,
   return y;
 }
 
-TEST_P(OnEveryTarget, WindowsOfManyRows) {
+TEST_P(OnEveryTarget, WindowsOfManyRowsOrColumns) {
   struct Case {
     Dims sizes, kernel, padding;
   };
   const auto larger = [](double a, double b) { return std::isnan(a) || a > b ? a : b; };
   // Kernels of one binary digit and of several; planes that are cut into bands of rows and rows that are cut
-  // into tiles; planes that end with the padding of their last rows.
+  // into tiles; planes that end with the padding of their last rows; columns that are whole vectors, or not.
   for (const auto& [sizes, kernel, padding] :
        {Case{{1, 3, 20, 37}, {13, 13}, {6, 6}}, Case{{1, 1, 50, 41}, {4, 7}, {2, 3}},
         Case{{2, 70, 9, 9}, {5, 5}, {2, 2}}, Case{{1, 1, 9, 4300}, {7, 2}, {3, 1}},
-        Case{{1, 9, 8, 45}, {8, 1}, {0, 0}}, Case{{1, 1, 6, 33}, {11, 6}, {5, 3}}}) {
+        Case{{1, 9, 8, 45}, {8, 1}, {0, 0}}, Case{{1, 1, 6, 33}, {11, 6}, {5, 3}},
+        Case{{1, 1, 4, 30}, {1, 4}, {0, 2}}, Case{{1, 2, 5, 80}, {3, 5}, {1, 2}},
+        Case{{1, 2, 3, 150}, {1, 40}, {0, 13}}, Case{{1, 3, 2, 75}, {1, 64}, {0, 0}},
+        Case{{1, 1, 1, 17000}, {1, 100}, {0, 50}}}) {
     Values values = iota(element_count(sizes));
     for (double& value : values) value = std::fmod(value * 7, 23) - 11;
     const AvgPoolOptions avg{
