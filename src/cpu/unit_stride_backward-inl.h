@@ -42,8 +42,9 @@ using PlanePart = std::array<Stretch, 3>;  // D, H, W
 class QuotientBlocks {
  public:
   /// For up to `budget` positions. Neighbouring parts read some outputs both, so none is much shorter than a
-  /// window, whatever the budget.
-  QuotientBlocks(const Axes& axes, std::int64_t budget) : axes_(axes) {
+  /// window, whatever the budget. Parts begin at multiples of column_step along W.
+  QuotientBlocks(const Axes& axes, std::int64_t budget, std::int64_t column_step)
+      : axes_(axes), steps_{1, kRowBatch, column_step} {  // rows: where the loops of rows batch them
     const std::int64_t least_slices = outputs(0, least(0));
     const std::int64_t least_rows = outputs(1, least(1));
     fit(2, budget / least_slices / least_rows);
@@ -60,12 +61,10 @@ class QuotientBlocks {
   }
 
  private:
-  /// Parts begin at multiples of this: where the loops of rows batch them.
-  static std::int64_t step(std::size_t axis) { return axis == 0 ? 1 : kRowBatch; }
   std::int64_t least(std::size_t axis) const {
     const Axis& of = axes_[axis];
     const std::int64_t reach = std::min(of.dilated_kernel() - 1, of.in());
-    return std::min(of.in(), std::max<std::int64_t>(ceil_divide(reach, step(axis)), 1) * step(axis));
+    return std::min(of.in(), std::max<std::int64_t>(ceil_divide(reach, steps_[axis]), 1) * steps_[axis]);
   }
   std::int64_t outputs(std::size_t axis, std::int64_t inputs) const {
     const Axis& of = axes_[axis];
@@ -76,7 +75,7 @@ class QuotientBlocks {
     const Axis& of = axes_[axis];
     const std::int64_t inputs = outs - (of.dilated_kernel() - 1);
     inputs_[axis] =
-        outs >= of.out() ? of.in() : std::clamp(inputs / step(axis) * step(axis), least(axis), of.in());
+        outs >= of.out() ? of.in() : std::clamp(inputs / steps_[axis] * steps_[axis], least(axis), of.in());
   }
   Stretch stretch(std::size_t axis, std::int64_t index) const {
     const Axis& of = axes_[axis];
@@ -88,6 +87,7 @@ class QuotientBlocks {
   }
 
   const Axes& axes_;
+  std::array<std::int64_t, 3> steps_;
   std::array<std::int64_t, 3> inputs_{};  // of one part, of D, H, W
   std::int64_t planes_ = 1;
 };
@@ -209,14 +209,15 @@ class Quotients {
   T factor_ = 0;
 };
 
-/// average(y, x, window, divisor) is the forward pass along rows.
+/// average(y, x, window, divisor) is the forward pass along rows, of whole groups of column_step elements.
 template <class T, class Average>
 void UnitStrideAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
-                           const Divisor& divisor, const Average& average) {
+                           const Divisor& divisor, const Average& average,
+                           std::int64_t column_step = kRowBatch) {
   // 3x3 count_include_pad = false, AVX-512, one thread, of [64, 64, 56, 56] f32: 14.1 ms with 128 KiB, 13.4
   // ms with 512 KiB, 14.7 ms with 1 MiB.
   constexpr std::int64_t kBudget = (256 << 10) / static_cast<std::int64_t>(sizeof(T));
-  const QuotientBlocks blocks(axes, kBudget);
+  const QuotientBlocks blocks(axes, kBudget, column_step);
   const std::int64_t common = common_divisor(axes, divisor);
   const Cursor::Index units{grad_x.size[0], grad_x.size[1], blocks.parts(0), blocks.parts(1),
                             blocks.parts(2)};

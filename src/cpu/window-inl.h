@@ -70,21 +70,17 @@ void AvgRows(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
   PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor});
 }
 
-/// The same of flat rows, whose pixels have so many channels.
+/// The same of flat rows of whole pixels, which have so many channels.
 template <class T>
 void AvgFlatRows(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor,
                  std::int64_t channels) {
   const WindowAxis& w = window[2];
-  const auto whole_pixels = [&](std::int64_t elements) { return elements % channels == 0; };
-  // Parts of a row may begin or end inside a pixel.
-  if (whole_pixels(x.size[4]) && whole_pixels(y.size[4]) && whole_pixels(w.padding_begin)) {
-    const WindowAxes pixels{
-        window[0], window[1], {w.kernel, 1, w.padding_begin / channels, 0, w.dilation / channels}};
-    const Tensor5 to = pixel_rows(y, channels);
-    const ConstTensor5 from = pixel_rows(x, channels);
-    const Axes axes = forward_axes(pixels, from, to);
-    if (slides_pixels<T>(axes, channels)) return SlidingAvg<T>(from, to, axes, WindowDivisors{axes, divisor});
-  }
+  const WindowAxes pixels{
+      window[0], window[1], {w.kernel, 1, w.padding_begin / channels, 0, w.dilation / channels}};
+  const Tensor5 to = pixel_rows(y, channels);
+  const ConstTensor5 from = pixel_rows(x, channels);
+  const Axes axes = forward_axes(pixels, from, to);
+  if (slides_pixels<T>(axes, channels)) return SlidingAvg<T>(from, to, axes, WindowDivisors{axes, divisor});
   AvgRows<T>(y, x, window, divisor);
 }
 
@@ -142,7 +138,7 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
       const auto average = [&](const Tensor5& y, const ConstTensor5& x, const WindowAxes& readers,
                                const Divisor& by) { AvgFlatRows<T>(y, x, readers, by, channels); };
       return UnitStrideAvgBackward<T>(flat_rows(grad_x), flat_rows(grad_y),
-                                      flat_axes(axes, window[2], channels), divisor, average);
+                                      flat_axes(axes, window[2], channels), divisor, average, channels);
     }
     tabulate_row_readers(axes);
     return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, divide);
