@@ -17,46 +17,47 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// Windows of kTaps columns over the pixels of a block. finish(i, vector) is stored for output i of the
-/// block.
-template <class Reduction, int kStride, int kTaps, class Lane, class Finish>
+/// Windows of kTaps columns over the pixels of a block. columns_of(rows) knows columns as ReduceShortRows
+/// wants them; store(i, ow, item) gets output i of the block, in column ow.
+template <int kStride, int kTaps, class Lane, class ColumnsOf, class Store>
 HWY_NOINLINE void SlideAlongBlock(const BlockPixels<const Lane>& in, const LineReads& reads,
-                                  const Range& lines, const Axis& w, Lane* out, const Finish& finish) {
+                                  const Range& lines, const Axis& w, const ColumnsOf& columns_of,
+                                  const Store& store) {
   constexpr int kShared = kTaps - kStride;  // columns that neighbouring windows have both
   constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<Lane>);
   const WideTag<Lane> d;
-  using V = VecOf<decltype(d)>;
-  const auto identity = hn::Set(d, Reduction::template identity<Lane>());
   std::int64_t i = 0;
   for (std::int64_t line = lines.begin; line < lines.end; ++line) {
     const auto rows = reads[line];
     const auto slide = [&]<std::size_t kRows>() CENOTE_VECTOR_LAMBDA {
+      const auto columns = columns_of.template operator()<kRows>(rows);
+      using Item = decltype(columns.identity());
       const Lane* row[kRows + 1];
       for (std::size_t r = 0; r < kRows; ++r) row[r] = in.line(rows[r].number);
-      const auto column = [&](std::int64_t position) CENOTE_VECTOR_LAMBDA -> V {
-        if (position < 0 || position >= w.in()) return identity;
-        V v = identity;
+      const auto column = [&](std::int64_t position) CENOTE_VECTOR_LAMBDA -> Item {
+        if (position < 0 || position >= w.in() || rows.empty()) return columns.identity();
         if constexpr (kRows > 0) {
-          v = hn::Load(d, row[0] + position * kLanes);
-          for (std::size_t r = 1; r < kRows; ++r)
-            v = Reduction::combine(d, v, hn::Load(d, row[r] + position * kLanes));
-        } else if (!rows.empty()) {
-          v = ReduceBlocked<Reduction>(
-              d, static_cast<std::int64_t>(rows.size()), [&](std::int64_t r) CENOTE_VECTOR_LAMBDA {
+          return columns.reduce(kRows, [&](std::int64_t r) CENOTE_VECTOR_LAMBDA {
+            return hn::Load(d, row[r] + position * kLanes);
+          });
+        } else {
+          return columns.reduce(
+              static_cast<std::int64_t>(rows.size()), [&](std::int64_t r) CENOTE_VECTOR_LAMBDA {
                 return hn::Load(d, in.line(rows[static_cast<std::size_t>(r)].number) + position * kLanes);
               });
         }
-        return v;
       };
-      V columns[kTaps];
+      Item window[kTaps];
       std::int64_t position = w.start(0);
-      for (int tap = 0; tap < kShared; ++tap) columns[tap] = column(position + tap);
+      for (int tap = 0; tap < kShared; ++tap) window[tap] = column(position + tap);
       for (std::int64_t ow = 0; ow < w.out(); ++ow, ++i, position += kStride) {
-        for (int tap = kShared; tap < kTaps; ++tap) columns[tap] = column(position + tap);
-        V window = Reduction::combine(d, columns[0], columns[1]);
-        if constexpr (kTaps == 3) window = Reduction::combine(d, window, columns[2]);
-        hn::Store(finish(i, window), d, out + i * kLanes);
-        for (int tap = 0; tap < kShared; ++tap) columns[tap] = columns[tap + kStride];
+        for (int tap = kShared; tap < kTaps; ++tap) window[tap] = column(position + tap);
+        if constexpr (kTaps == 2) {
+          store(i, ow, columns.join(window[0], window[1]));
+        } else {
+          store(i, ow, columns.join(window[0], window[1], window[2]));
+        }
+        for (int tap = 0; tap < kShared; ++tap) window[tap] = window[tap + kStride];
       }
     };
     if (rows.size() == 3) {
@@ -110,16 +111,30 @@ inline bool slides_along_blocks(const Axis& w) {
   return (w.kernel() == 2 || w.kernel() == 3) && w.stride() <= 2 && w.dilation() == 1;
 }
 
+template <class Lane, class ColumnsOf, class Store>
+void SlideAlongBlock(const BlockPixels<const Lane>& in, const LineReads& reads, const Range& lines,
+                     const Axis& w, const ColumnsOf& columns_of, const Store& store) {
+  if (w.kernel() == 2) {
+    if (w.stride() == 1) return SlideAlongBlock<1, 2>(in, reads, lines, w, columns_of, store);
+    return SlideAlongBlock<2, 2>(in, reads, lines, w, columns_of, store);
+  }
+  if (w.stride() == 1) return SlideAlongBlock<1, 3>(in, reads, lines, w, columns_of, store);
+  SlideAlongBlock<2, 3>(in, reads, lines, w, columns_of, store);
+}
+
+/// finish(i, vector) is stored for output i of the block.
 template <class Reduction, class Lane, class Finish>
 void PoolBlock(const BlockPixels<const Lane>& in, const LineReads& reads, const Range& lines, const Axis& w,
                Scratch<Lane>& padded, Lane* out, const Finish& finish) {
   if (!slides_along_blocks(w)) return ReduceBlock<Reduction>(in, reads, lines, w, padded, out, finish);
-  if (w.kernel() == 2) {
-    if (w.stride() == 1) return SlideAlongBlock<Reduction, 1, 2>(in, reads, lines, w, out, finish);
-    return SlideAlongBlock<Reduction, 2, 2>(in, reads, lines, w, out, finish);
-  }
-  if (w.stride() == 1) return SlideAlongBlock<Reduction, 1, 3>(in, reads, lines, w, out, finish);
-  SlideAlongBlock<Reduction, 2, 3>(in, reads, lines, w, out, finish);
+  const auto columns_of = []<std::size_t kRows>(std::span<const LineReads::Line>) {
+    return ReducedColumns<Reduction, Lane>();
+  };
+  SlideAlongBlock(in, reads, lines, w, columns_of,
+                  [&](std::int64_t i, std::int64_t, const auto& v) CENOTE_VECTOR_LAMBDA {
+                    const WideTag<Lane> d;
+                    hn::Store(finish(i, v), d, out + i * static_cast<std::int64_t>(kMaxLanes<Lane>));
+                  });
 }
 
 /// Whether blocks take these tensors: dense planes that fill the vectors, with small tables, and slices that

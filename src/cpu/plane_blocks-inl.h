@@ -116,29 +116,29 @@ HWY_INLINE bool PixelsFromPlanes(D d, const PlaneRun<const T>& from, hn::TFromD<
   return true;
 }
 
-/// The way back.
-template <class T>
-HWY_NOINLINE void PlanesFromPixels(const LaneOf<T>* from, const PlaneRun<T>& to) {
-  const WideTag<T> d;
-  constexpr std::size_t kLanes = hn::MaxLanes(d);
+/// The way back. store(vector, address, part) stores a vector, or its first `part` lanes.
+template <class D, class T, class Store>
+HWY_NOINLINE void PlanesFromPixels(D d, const hn::TFromD<D>* from, const PlaneRun<T>& to,
+                                   const Store& store) {
+  constexpr std::size_t kLanes = hn::MaxLanes(D());
   constexpr auto kStep = static_cast<std::int64_t>(kLanes);
   for (std::int64_t next = 0; next < to.positions; next += kStep) {
     const std::int64_t at = std::max<std::int64_t>(std::min(next, to.positions - kStep), 0);
-    VecOf<decltype(d)> v[kLanes];
-    const LaneOf<T>* pixel = from + at * kStep;
+    VecOf<D> v[kLanes];
+    const hn::TFromD<D>* pixel = from + at * kStep;
     for (std::size_t i = 0; i < kLanes; ++i, pixel += kLanes) v[i] = hn::Load(d, pixel);
     Transpose(d, v);
     T* plane = to.data + at;
     if (to.planes >= kStep && to.positions >= kStep) {
       for (std::size_t i = 0; i < kLanes; ++i, plane += to.step) {
-        StoreVector(d, v[i], plane);
+        store(v[i], plane, std::size_t{0});
         prefetch_for_write(plane + to.ahead);
       }
       continue;
     }
     const auto part = static_cast<std::size_t>(std::min(to.positions, kStep));
     for (std::size_t i = 0; i < std::min(kLanes, static_cast<std::size_t>(to.planes)); ++i, plane += to.step)
-      StorePart(d, v[i], plane, part);
+      store(v[i], plane, part);
   }
 }
 
@@ -314,6 +314,15 @@ struct LoadElements {
   }
 };
 
+/// Stores for PlanesFromPixels.
+template <class D>
+struct StoreElements {
+  template <class T>
+  HWY_INLINE void operator()(VecOf<D> v, T* to, std::size_t part) const {
+    part == 0 ? StoreVector(D(), v, to) : StorePart(D(), v, to, part);
+  }
+};
+
 /// Memory for the pixels of `lines` lines.
 template <class Lane>
 Lane* resize_for_pixels(Scratch<Lane>& memory, std::int64_t lines, std::int64_t columns) {
@@ -339,7 +348,8 @@ void ForEachBlock(const LineReads& reads, const From& from, const To& to, const 
       const Block block = blocks[i];
       const Block next = blocks[std::min(i + 1, blocks.count() - 1)];
       work(state, block, next, in, out);
-      PlanesFromPixels<T>(out, made.run(block, block.to, next, next.to));
+      PlanesFromPixels(WideTag<T>(), out, made.run(block, block.to, next, next.to),
+                       StoreElements<WideTag<T>>());
     }
   });
 }

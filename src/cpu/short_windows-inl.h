@@ -65,30 +65,45 @@ class MovingRows<0, T> {
   std::int64_t offset_;
 };
 
-/// One vector of columns of all rows, from `column` on, and `seen` plus all of them.
-template <class Reduction, class D, class Rows>
-HWY_INLINE VecOf<D> ReduceFullColumns(D d, const Rows& rows, std::int64_t column, VecOf<D>& seen) {
-  return ReduceBlocked<Reduction>(d, rows.count(), [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
-    const auto v = LoadVector(d, rows[i] + column);
-    if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, v);
-    return v;
-  });
-}
+/// What ReduceShortRows takes columns for: the reduction of the rows of a window. Another such policy is in
+/// short_records-inl.h.
+template <class Reduction, class T>
+class ReducedColumns {
+ public:
+  using Tag = WideTag<T>;
+  using Item = VecOf<Tag>;
+  using Indices = decltype(RotatingIndices(Tag(), 0));
+  using Mask = hn::Mask<Tag>;
+  static constexpr bool kLosesNaN = Reduction::kLosesNaN;
 
-/// The same of the first `part` lanes, perhaps none of them; the identity in the others.
-template <class Reduction, class D, class Rows>
-HWY_INLINE VecOf<D> ReduceFirstColumns(D d, const Rows& rows, std::int64_t column, std::size_t part,
-                                       VecOf<D>& seen) {
-  const auto identity = hn::Set(d, Reduction::template identity<hn::TFromD<D>>());
-  if (part == 0) return identity;
-  const VecOf<D> reduced =
-      ReduceBlocked<Reduction>(d, rows.count(), [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
-        const auto v = LoadPart(d, rows[i] + column, part);
-        if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, v);
-        return v;
-      });
-  return hn::IfThenElse(hn::FirstN(d, part), reduced, identity);
-}
+  HWY_INLINE Item identity() const { return hn::Set(Tag(), Reduction::template identity<LaneOf<T>>()); }
+  /// One vector of columns: load(i) is that of row i.
+  template <class Load>
+  HWY_INLINE Item reduce(std::int64_t rows, const Load& load) const {
+    return ReduceBlocked<Reduction>(Tag(), rows, load);
+  }
+  static HWY_INLINE Item moved(const Item& v, const Indices& from) { return hn::TableLookupLanes(v, from); }
+  static HWY_INLINE Item select(const Mask& mask, const Item& yes, const Item& no) {
+    return hn::IfThenElse(mask, yes, no);
+  }
+#if HWY_TARGET != HWY_SCALAR
+  static HWY_INLINE Item even(const Item& high, const Item& low) { return hn::ConcatEven(Tag(), high, low); }
+  static HWY_INLINE Item odd(const Item& high, const Item& low) { return hn::ConcatOdd(Tag(), high, low); }
+#endif
+  /// The windows whose columns are these, the first one first.
+  HWY_INLINE Item join(const Item& first, const Item& second) const {
+    return Reduction::combine(Tag(), first, second);
+  }
+  HWY_INLINE Item join(const Item& first, const Item& second, const Item& third) const {
+    return Reduction::combine(Tag(), Reduction::combine(Tag(), first, second), third);
+  }
+  /// What was reduced of the columns before the first that is loaded for output 0, where there are some.
+  static HWY_INLINE Item before_first(const Item& v) { return v; }
+  template <class Emit>
+  static HWY_INLINE void emit(const Emit& to, std::int64_t m, const Item& v) {
+    to(Tag(), m, v);
+  }
+};
 
 /// Asks for the columns from `column` on of what the next output rows will read: new rows, 2 KiB ahead.
 /// [32, 64, 112, 112] f32 max, 3x3 stride 2, beyond the caches: 6.0 ms without, 5.6 ms with.
@@ -120,16 +135,16 @@ struct LargerNumber : MaxReduction {
   }
 };
 
-/// `count` output rows whose input rows lie row_step elements apart: emit(d, m, vector) for each vector of
-/// outputs of a row, and emit.next_row() after it. Ends before a row whose outputs are wrong, as a NaN got
-/// lost, or perhaps: the sum of all elements is NaN, which opposite infinities make, too. Returns the number
-/// of rows that are right.
-template <class Reduction, int kStride, int kTaps, int kRows, class T, class Emit>
-HWY_NOINLINE std::int64_t ReduceShortRows(const InputRows<T>& input, std::int64_t first_row,
-                                          std::int64_t row_step, std::int64_t count, const Axis& w,
-                                          Emit& emitter) {
+/// `count` output rows whose input rows lie row_step elements apart: columns.emit(emitter, m, item) for each
+/// vector of outputs of a row, and emitter.next_row() after it. Ends before a row whose outputs are wrong, as
+/// a NaN got lost, or perhaps: the sum of all elements is NaN, which opposite infinities make, too. Returns
+/// the number of rows that are right.
+template <int kStride, int kTaps, int kRows, class Columns, class T, class Emit>
+HWY_NOINLINE std::int64_t ReduceShortRows(const Columns& columns, const InputRows<T>& input,
+                                          std::int64_t first_row, std::int64_t row_step, std::int64_t count,
+                                          const Axis& w, Emit& emitter) {
   const WideTag<T> d;
-  using V = VecOf<decltype(d)>;
+  using Item = typename Columns::Item;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t step = kStride * lanes;
   const std::int64_t first = first_loaded_column(w);
@@ -138,7 +153,7 @@ HWY_NOINLINE std::int64_t ReduceShortRows(const InputRows<T>& input, std::int64_
   const auto left_low = static_cast<std::size_t>(std::min(left, lanes));
   const auto left_high = static_cast<std::size_t>(std::clamp<std::int64_t>(left - lanes, 0, lanes));
   const auto columns_before = static_cast<std::size_t>(std::min(first, w.in()));
-  const auto identity = hn::Set(d, Reduction::template identity<LaneOf<T>>());
+  const Item identity = columns.identity();
   const auto by_one = RotatingIndices(d, -1);
   const auto by_two = RotatingIndices(d, -2);
   const auto first_by_one = RotatingIndices(d, first - 1);
@@ -149,39 +164,57 @@ HWY_NOINLINE std::int64_t ReduceShortRows(const InputRows<T>& input, std::int64_
   for (std::int64_t row = 0; row < count; ++row) {
     auto seen_low = hn::Zero(d);
     auto seen_high = hn::Zero(d);
+    // One vector of columns, from `column` on, and `seen` plus all of them.
+    const auto reduce = [&](std::int64_t column, auto& seen) CENOTE_VECTOR_LAMBDA {
+      return columns.reduce(rows.count(), [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
+        const auto v = LoadVector(d, rows[i] + column);
+        if constexpr (Columns::kLosesNaN) seen = hn::Add(seen, v);
+        return v;
+      });
+    };
+    // The same of the first `part` lanes, perhaps none of them; the identity in the others.
+    const auto reduce_part = [&](std::int64_t column, std::size_t part, auto& seen) CENOTE_VECTOR_LAMBDA {
+      if (part == 0) return identity;
+      const Item reduced = columns.reduce(rows.count(), [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
+        const auto v = LoadPart(d, rows[i] + column, part);
+        if constexpr (Columns::kLosesNaN) seen = hn::Add(seen, v);
+        return v;
+      });
+      return Columns::select(hn::FirstN(d, part), reduced, identity);
+    };
     // What the windows of the first vector share with the columns before it.
-    V carried_one = identity;
-    V carried_two = identity;
+    Item carried_one = identity;
+    Item carried_two = identity;
     if (columns_before > 0) {
-      const V before = ReduceFirstColumns<Reduction>(d, rows, 0, columns_before, seen_high);
-      carried_one = hn::TableLookupLanes(before, first_by_one);
-      carried_two = hn::TableLookupLanes(before, first_by_two);
+      const Item before = Columns::before_first(reduce_part(0, columns_before, seen_high));
+      carried_one = Columns::moved(before, first_by_one);
+      carried_two = Columns::moved(before, first_by_two);
     }
-    const auto one_before = [&](V v) CENOTE_VECTOR_LAMBDA {
-      const V rotated = hn::TableLookupLanes(v, by_one);
-      const V moved = hn::IfThenElse(hn::FirstN(d, 1), carried_one, rotated);
+    const auto one_before = [&](const Item& v) CENOTE_VECTOR_LAMBDA {
+      const Item rotated = Columns::moved(v, by_one);
+      const Item moved = Columns::select(hn::FirstN(d, 1), carried_one, rotated);
       carried_one = rotated;
       return moved;
     };
-    const auto two_before = [&](V v) CENOTE_VECTOR_LAMBDA {
-      const V rotated = hn::TableLookupLanes(v, by_two);
-      const V moved = hn::IfThenElse(hn::FirstN(d, 2), carried_two, rotated);
+    const auto two_before = [&](const Item& v) CENOTE_VECTOR_LAMBDA {
+      const Item rotated = Columns::moved(v, by_two);
+      const Item moved = Columns::select(hn::FirstN(d, 2), carried_two, rotated);
       carried_two = rotated;
       return moved;
     };
-    const auto windows = [&](V low, V high) CENOTE_VECTOR_LAMBDA {
+    const auto windows = [&](const Item& low, const Item& high) CENOTE_VECTOR_LAMBDA {
       if constexpr (kStride == 1) {
-        if constexpr (kTaps == 2) return Reduction::combine(d, one_before(low), low);
-        const V oldest = two_before(low);
-        return Reduction::combine(d, Reduction::combine(d, oldest, one_before(low)), low);
+        if constexpr (kTaps == 2) return columns.join(one_before(low), low);
+        const Item oldest = two_before(low);
+        return columns.join(oldest, one_before(low), low);
       } else {
 #if HWY_TARGET == HWY_SCALAR
-        return Reduction::combine(d, low, high);
+        return columns.join(low, high);
 #else
-        const V even = hn::ConcatEven(d, high, low);
-        const V odd = hn::ConcatOdd(d, high, low);
-        if constexpr (kTaps == 2) return Reduction::combine(d, even, odd);
-        return Reduction::combine(d, Reduction::combine(d, one_before(odd), even), odd);
+        const Item even = Columns::even(high, low);
+        const Item odd = Columns::odd(high, low);
+        if constexpr (kTaps == 2) return columns.join(even, odd);
+        return columns.join(one_before(odd), even, odd);
 #endif
       }
     };
@@ -190,25 +223,24 @@ HWY_NOINLINE std::int64_t ReduceShortRows(const InputRows<T>& input, std::int64_
     std::int64_t m = 0;
     for (; m < full * lanes; m += lanes, column += step) {
       PrefetchNewRows(input, rows, column, step);
-      const V low = ReduceFullColumns<Reduction>(d, rows, column, seen_low);
+      const Item low = reduce(column, seen_low);
       if constexpr (kStride == 1) {
-        emit(d, m, windows(low, low));
+        Columns::emit(emit, m, windows(low, low));
       } else {
-        emit(d, m, windows(low, ReduceFullColumns<Reduction>(d, rows, column + lanes, seen_high)));
+        Columns::emit(emit, m, windows(low, reduce(column + lanes, seen_high)));
       }
     }
     if (m < w.out()) {
       PrefetchNewRows(input, rows, column, left);
-      const V low = ReduceFirstColumns<Reduction>(d, rows, column, left_low, seen_low);
+      const Item low = reduce_part(column, left_low, seen_low);
       if constexpr (kStride == 1) {
-        emit(d, m, windows(low, low));
+        Columns::emit(emit, m, windows(low, low));
       } else {
-        emit(d, m,
-             windows(low, ReduceFirstColumns<Reduction>(d, rows, column + lanes, left_high, seen_high)));
+        Columns::emit(emit, m, windows(low, reduce_part(column + lanes, left_high, seen_high)));
       }
-      for (m += lanes; m < w.out(); m += lanes) emit(d, m, windows(identity, identity));
+      for (m += lanes; m < w.out(); m += lanes) Columns::emit(emit, m, windows(identity, identity));
     }
-    if constexpr (Reduction::kLosesNaN) {
+    if constexpr (Columns::kLosesNaN) {
       if (!hn::AllFalse(d, hn::IsNaN(hn::Add(seen_low, seen_high)))) {
         emitter = emit;
         return row;
@@ -227,28 +259,43 @@ template <class Reduction, class Lane>
 using FirstTry = std::conditional_t<std::is_same_v<Reduction, MaxReduction> && std::is_floating_point_v<Lane>,
                                     LargerNumber, Reduction>;
 
-template <class Reduction, int kStride, int kTaps, class T, class Emit>
-void ReduceRun(const InputRows<T>& rows, std::int64_t row_step, std::int64_t count, const Axis& w,
-               Emit emit) {
-  using Fast = FirstTry<Reduction, LaneOf<T>>;
+/// How rows are pooled: to reductions.
+template <class Reduction, class T>
+struct ReducedRows {
+  template <bool kExact, int kStride, int kTaps, int kRows>
+  auto columns(const InputRows<T>&) const {
+    return ReducedColumns<std::conditional_t<kExact, Reduction, FirstTry<Reduction, LaneOf<T>>>, T>();
+  }
+};
+
+template <int kStride, int kTaps, class How, class T, class Emit>
+void ReduceRun(const How& how, const InputRows<T>& rows, std::int64_t row_step, std::int64_t count,
+               const Axis& w, Emit emit) {
   for (std::int64_t done = 0; done < count; ++done) {
+    const auto reduce = [&](auto exact, auto known_rows, std::int64_t some) {
+      constexpr int kRows = known_rows;
+      return ReduceShortRows<kStride, kTaps, kRows>(how.template columns<exact, kStride, kTaps, kRows>(rows),
+                                                    rows, done, row_step, some, w, emit);
+    };
+    const std::false_type fast;
+    const auto rest = count - done;
     switch (rows.count()) {
       case 2:
-        done += ReduceShortRows<Fast, kStride, kTaps, 2>(rows, done, row_step, count - done, w, emit);
+        done += reduce(fast, std::integral_constant<int, 2>(), rest);
         break;
       case 3:
-        done += ReduceShortRows<Fast, kStride, kTaps, 3>(rows, done, row_step, count - done, w, emit);
+        done += reduce(fast, std::integral_constant<int, 3>(), rest);
         break;
       case 4:
         if constexpr (kStride == 2 && kTaps == 2) {  // 2x2x2
-          done += ReduceShortRows<Fast, kStride, kTaps, 4>(rows, done, row_step, count - done, w, emit);
+          done += reduce(fast, std::integral_constant<int, 4>(), rest);
           break;
         }
         [[fallthrough]];
       default:
-        done += ReduceShortRows<Fast, kStride, kTaps, 0>(rows, done, row_step, count - done, w, emit);
+        done += reduce(fast, std::integral_constant<int, 0>(), rest);
     }
-    if (done < count) ReduceShortRows<Reduction, kStride, kTaps, 0>(rows, done, row_step, 1, w, emit);
+    if (done < count) reduce(std::true_type(), std::integral_constant<int, 0>(), 1);
   }
 }
 
@@ -275,8 +322,9 @@ inline std::int64_t planes_together(const ConstTensor5& x, const Axes& axes, std
 
 /// Pools every output row; row.emitter(state, at, first_out, outs, step) says what happens to the vectors of
 /// a row and of the next ones.
-template <class Reduction, int kStride, int kTaps, class T, class Row>
-void ForEachShortRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Row& row) {
+template <int kStride, int kTaps, class T, class How, class Row>
+void ForEachShortRow(const How& how, const ConstTensor5& x, const Tensor5& y, const Axes& axes,
+                     const Row& row) {
   const Axis& h = axes[1];
   const Axis& w = axes[2];
   const std::int64_t together = planes_together(x, axes, sizeof(T));
@@ -303,14 +351,11 @@ void ForEachShortRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes, 
       rows.collect(x, plane_of<const T>(x, first[0], first[1]), axes, first[2], first[3]);
       auto emit = row.emitter(state, first, 0, w.out(), out_step);
       if (rows.count() > 0) {
-        ReduceRun<Reduction, kStride, kTaps>(rows, row_step, run, w, emit);
+        ReduceRun<kStride, kTaps>(how, rows, row_step, run, w, emit);
       } else {
-        const WideTag<T> d;
-        const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+        const auto columns = how.template columns<true, kStride, kTaps, 0>(rows);
         for (std::int64_t i = 0; i < run; ++i, emit.next_row()) {
-          for (std::int64_t m = 0; m < w.out(); m += lanes) {
-            emit(d, m, hn::Set(d, Reduction::template identity<LaneOf<T>>()));
-          }
+          for (std::int64_t m = 0; m < w.out(); m += lanes_of<T>()) columns.emit(emit, m, columns.identity());
         }
       }
       if (!across) {
@@ -323,15 +368,16 @@ void ForEachShortRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes, 
   });
 }
 
-template <class Reduction, class T, class Row>
-void PoolShortRows(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Row& row) {
+template <class T, class How, class Row>
+void PoolShortRows(const How& how, const ConstTensor5& x, const Tensor5& y, const Axes& axes,
+                   const Row& row) {
   const Axis& w = axes[2];
   if (w.stride() == 1) {
-    if (w.kernel() == 2) return ForEachShortRow<Reduction, 1, 2, T>(x, y, axes, row);
-    return ForEachShortRow<Reduction, 1, 3, T>(x, y, axes, row);
+    if (w.kernel() == 2) return ForEachShortRow<1, 2, T>(how, x, y, axes, row);
+    return ForEachShortRow<1, 3, T>(how, x, y, axes, row);
   }
-  if (w.kernel() == 2) return ForEachShortRow<Reduction, 2, 2, T>(x, y, axes, row);
-  return ForEachShortRow<Reduction, 2, 3, T>(x, y, axes, row);
+  if (w.kernel() == 2) return ForEachShortRow<2, 2, T>(how, x, y, axes, row);
+  return ForEachShortRow<2, 3, T>(how, x, y, axes, row);
 }
 
 }  // namespace HWY_NAMESPACE

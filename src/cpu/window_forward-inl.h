@@ -8,12 +8,14 @@
 
 #include "backend.h"
 #include "cpu/block_forward-inl.h"
+#include "cpu/block_records-inl.h"
 #include "cpu/channels_last-inl.h"
 #include "cpu/flat_planes-inl.h"
 #include "cpu/flat_rows-inl.h"
 #include "cpu/layout.h"
 #include "cpu/pixel_buffer-inl.h"
 #include "cpu/planar_indices-inl.h"
+#include "cpu/short_records-inl.h"
 #include "cpu/short_windows-inl.h"
 #include "cpu/sliding_pixels-inl.h"
 #include "cpu/streamed_rows-inl.h"
@@ -46,7 +48,7 @@ void PoolRows(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const R
   }
   if (streams_rows<T>(axes)) return PoolStreamedRows<Reduction, T>(x, y, axes, row);
   if constexpr (sizeof(LaneOf<T>) >= 4) {  // lanes of bytes are not permuted
-    if (short_windows(axes[2])) return PoolShortRows<Reduction, T>(x, y, axes, row);
+    if (short_windows(axes[2])) return PoolShortRows<T>(ReducedRows<Reduction, T>(), x, y, axes, row);
   }
   ForEachBufferedRow<Reduction, true, T>(x, y, axes, row);
 }
@@ -116,6 +118,9 @@ void PoolMaxWithIndices(const Tensor5& y, const Tensor5& indices, const ConstTen
     return PlanarMaxWithIndices<true, T>(flat_rows(x), flat_rows(y), record,
                                          flat_axes(axes, window[2], channels), channels);
   }
+  if (records_blocks<T>(x, y, indices, axes)) return MaxOfBlocksWithIndices<T>(x, y, indices, axes);
+  if (unit_columns(x) && records_short_rows<T>(y, indices, axes))
+    return MaxOfShortRowsWithIndices<T>(x, y, indices, axes);
   if constexpr (sizeof(T) >= 4) {
     if (!unit_columns(x)) return PlanarMaxWithIndices<false, T>(x, y, record, axes, 1);
   }
