@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cpu/block_forward-inl.h"
+#include "cpu/pixel_groups-inl.h"
 #include "cpu/planar_backward-inl.h"
 #include "cpu/tap_gather-inl.h"
 #include "cpu/unit_stride_backward-inl.h"
@@ -36,30 +37,12 @@ class PixelGatherer {
   using Key = hwy::MakeSigned<Lane>;
   static constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<Lane>);
 
-  explicit PixelGatherer(const Axis& w) : w_(w) {
-    w_.tabulate_readers(0, w.in());
-    // Groups of kStride columns, of which all are read through each tap that there is.
-    constexpr std::int64_t kBefore = (kTaps - 1) / kStride;  // outputs before that of the group
-    first_ = kBefore;
-    while (w.start(first_) < 0) ++first_;
-    last_ = std::min(w.out(), (w.in() + w.padding()) / kStride);
-    last_ = std::max(first_, last_);
-  }
+  explicit PixelGatherer(const Axis& w) : columns_(w) {}
 
   void operator()(const TapRow<Lane>* rows, std::size_t count, Lane* to) const {
-    const std::int64_t begin = std::min(w_.in(), w_.start(first_));
-    const std::int64_t end = std::min(w_.in(), w_.start(last_));
-    for (std::int64_t column = 0; column < begin; ++column) gather_one(rows, count, column, to);
-    if (count == 1) {
-      gather_groups<1>(rows, count, to);
-    } else if (count == 2) {
-      gather_groups<2>(rows, count, to);
-    } else if (count == 3) {
-      gather_groups<3>(rows, count, to);
-    } else {
-      gather_groups<0>(rows, count, to);
-    }
-    for (std::int64_t column = end; column < w_.in(); ++column) gather_one(rows, count, column, to);
+    columns_.for_each_other([&](std::int64_t column, std::span<const Reader> readers)
+                                HWY_ATTR { gather_one(rows, count, readers, to + column * kLanes); });
+    with_few_rows(count, [&]<std::size_t kRows>() HWY_ATTR { gather_groups<kRows>(rows, count, to); });
   }
 
  private:
@@ -70,17 +53,17 @@ class PixelGatherer {
     const auto same = hn::Eq(hn::Load(di, row.taps + output * kLanes), number);
     return hn::IfThenElseZero(hn::RebindMask(d, same), hn::Load(d, row.grads + output * kLanes));
   }
-  HWY_INLINE void gather_one(const TapRow<Lane>* rows, std::size_t count, std::int64_t column,
-                             Lane* to) const {
+  HWY_INLINE void gather_one(const TapRow<Lane>* rows, std::size_t count, std::span<const Reader> readers,
+                             Lane* pixel) const {
     const D d;
     const hn::RebindToSigned<D> di;
     auto sum = hn::Zero(d);
     for (const TapRow<Lane>* row = rows; row != rows + count; ++row) {
-      for (const Reader* reader = w_.readers_begin(column); reader != w_.readers_end(column); ++reader)
+      for (const Reader& reader : readers)
         sum = hn::Add(sum,
-                      hit(*row, reader->output, hn::Set(di, static_cast<Key>(row->first_tap + reader->tap))));
+                      hit(*row, reader.output, hn::Set(di, static_cast<Key>(row->first_tap + reader.tap))));
     }
-    hn::Store(sum, d, to + column * kLanes);
+    hn::Store(sum, d, pixel);
   }
   template <std::size_t kRows>
   HWY_INLINE void gather_groups(const TapRow<Lane>* rows, std::size_t count, Lane* to) const {
@@ -89,8 +72,9 @@ class PixelGatherer {
     TapRow<Lane> few[kRows + 1];
     std::copy_n(rows, kRows, few);
     const TapRow<Lane>* const row = kRows > 0 ? few : rows;
-    Lane* pixel = to + w_.start(first_) * kLanes;
-    for (std::int64_t m = first_; m < last_; ++m, pixel += kStride * kLanes) {
+    const Range groups = columns_.groups();
+    Lane* pixel = to + columns_.columns().begin * kLanes;
+    for (std::int64_t m = groups.begin; m < groups.end; ++m, pixel += kStride * kLanes) {
       for (int phase = 0; phase < kStride; ++phase) {
         auto sum = hn::Zero(d);
         for (std::size_t r = 0; r < (kRows > 0 ? kRows : count); ++r) {
@@ -105,9 +89,7 @@ class PixelGatherer {
     }
   }
 
-  Axis w_;
-  std::int64_t first_;  // of the groups, by the output whose tap 0 reads their first column
-  std::int64_t last_;
+  ColumnGroups columns_;
 };
 
 template <int kStride, int kTaps, class T>
@@ -150,13 +132,15 @@ void MaxBackwardOfBlocks(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
 }
 
 /// Whether MaxBackwardOfBlocks serves these windows; taps are u8. 3x3 stride 2, AVX-512, two threads, against
-/// row after row: [96, 832, 14, 14] f32 18.2 and 7.0 ms, [96, 288, 35, 35] 20.7 and 14.9 ms, [96, 192, 57,
-/// 57] 20.9 and 22.9 ms.
+/// row after row: [96, 832, 14, 14] f32 18.2 and 7.0 ms, [32, 192, 35, 35] 8.4 and 4.2 ms, [64, 96, 55, 55]
+/// 14.0 and 10.0 ms, [32, 96, 71, 71] 8.9 and 7.9 ms, [48, 64, 80, 80] 9.9 and 9.6 ms, [32, 64, 114,
+/// 114] 11.4 and 16.8 ms; 2x2 stride 2 of [32, 128, 48, 48] 4.9 and 5.5 ms.
 template <class T>
 bool gathers_blocks(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                     const Axes& axes) {
-  constexpr std::int64_t kMostColumns = 40;
-  return slides_along_blocks(axes[2]) && axes[2].in() <= kMostColumns && dense_elements(taps) &&
+  const Axis& w = axes[2];
+  const std::int64_t most_columns = w.kernel() == 3 && w.stride() == 2 && sizeof(LaneOf<T>) == 4 ? 72 : 40;
+  return slides_along_blocks(w) && w.in() <= most_columns && dense_elements(taps) &&
          fills_blocks<T>(grad_y, grad_x, axes);
 }
 

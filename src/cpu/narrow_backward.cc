@@ -38,7 +38,9 @@ bool MaxBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   }
   if (last ? few_outputs(axes) : !gathers_taps(grad_x, grad_y, taps, axes)) return false;
   tabulate_row_readers(axes);
-  if (last) {
+  if (last && gathers_pixel_groups<T>(grad_x, axes)) {
+    GatherPixelGroups<T>(grad_x, grad_y, taps, axes);
+  } else if (last) {
     ChannelsLastMaxBackward<T, std::uint8_t>(grad_x, grad_y, taps, axes);
   } else {
     GatherTaps<T>(grad_x, grad_y, taps, axes);

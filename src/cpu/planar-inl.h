@@ -125,6 +125,8 @@ class ColumnDivisors {
   const T* get() const { return values_.get() + offset_; }
   const T* inverses() const { return inverses_.get() + offset_; }
   bool powers_of_two() const { return powers_of_two_; }
+  /// Whether all are the same.
+  bool alike() const { return alike_; }
 
  private:
   void compute(const Axis& w, const Divisor& divisor, std::int64_t first_out, std::int64_t outs) {
@@ -295,13 +297,14 @@ struct AvgRow {
   struct Emitter : RowsSink<T> {
     template <class D>
     HWY_INLINE void operator()(D d, std::int64_t m, VecOf<D> v) const {
-      const auto column = hn::LoadU(d, columns + m);
+      const auto column = hn::LoadU(d, columns + (alike ? 0 : m));
       const auto row = hn::Set(d, factor);
       this->store(d, m, exact_inverses ? hn::Mul(v, hn::Mul(row, column)) : hn::Div(v, hn::Mul(row, column)));
     }
     const LaneOf<T>* columns;
     LaneOf<T> factor;
     bool exact_inverses;
+    bool alike;  // then those of one vector are read, not a row of them
   };
   Emitter emitter(State& columns, const Cursor::Index& at, std::int64_t first_out, std::int64_t outs,
                   std::int64_t step) const {
@@ -311,7 +314,8 @@ struct AvgRow {
     return {{y, at, first_out, outs, step},
             exact ? columns.inverses() : columns.get(),
             exact ? 1 / factor : factor,
-            exact};
+            exact,
+            columns.alike()};
   }
 
   const Tensor5& y;

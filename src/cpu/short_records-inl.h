@@ -180,11 +180,15 @@ struct StoreIndices {
     if constexpr (sizeof(hn::TFromV<V>) == sizeof(std::int64_t)) {
       store(d, numbers, to, part);
     } else {
+#if HWY_TARGET == HWY_SCALAR
+      store(d, hn::PromoteTo(d, numbers), to, part);
+#else
       const hn::Half<hn::DFromV<V>> half;
       const std::size_t lanes = hn::Lanes(d);
       store(d, hn::PromoteTo(d, hn::LowerHalf(half, numbers)), to, std::min(part, lanes));
       if (part == 0 || part > lanes)
         store(d, hn::PromoteTo(d, hn::UpperHalf(half, numbers)), to + lanes, part == 0 ? 0 : part - lanes);
+#endif
     }
   }
 

@@ -1,7 +1,7 @@
-// Window pooling forward with windows of 2 or 3 columns and stride 1 or 2 over rows of unit stride, in
-// registers: the rows of a window are reduced vertically, a vector at a time, and what the windows of one
-// vector share with the vector before is carried over. Every input is loaded once, and nothing is stored but
-// the output.
+// Window pooling forward with windows of 2 or 3 columns and stride 1 or 2, or of one column and stride 1,
+// over rows of unit stride, in registers: the rows of a window are reduced vertically, a vector at a time,
+// and what the windows of one vector share with the vector before is carried over. Every input is loaded
+// once, and nothing is stored but the output.
 #if defined(CENOTE_CPU_SHORT_WINDOWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_SHORT_WINDOWS_INL_H_
 #undef CENOTE_CPU_SHORT_WINDOWS_INL_H_
@@ -29,7 +29,7 @@ inline bool short_windows(const Axis& w) {
   (void)w;
   return false;  // one lane carries nothing
 #else
-  return (w.kernel() == 2 || w.kernel() == 3) && w.stride() <= 2 && w.dilation() == 1 &&
+  return w.kernel() <= 3 && w.stride() <= std::min<std::int64_t>(w.kernel(), 2) && w.dilation() == 1 &&
          first_loaded_column(w) >= 0;
 #endif
 }
@@ -203,7 +203,9 @@ HWY_NOINLINE std::int64_t ReduceShortRows(const Columns& columns, const InputRow
       return moved;
     };
     const auto windows = [&](const Item& low, const Item& high) CENOTE_VECTOR_LAMBDA {
-      if constexpr (kStride == 1) {
+      if constexpr (kTaps == 1) {
+        return low;
+      } else if constexpr (kStride == 1) {
         if constexpr (kTaps == 2) return columns.join(one_before(low), low);
         const Item oldest = two_before(low);
         return columns.join(oldest, one_before(low), low);
@@ -372,6 +374,7 @@ template <class T, class How, class Row>
 void PoolShortRows(const How& how, const ConstTensor5& x, const Tensor5& y, const Axes& axes,
                    const Row& row) {
   const Axis& w = axes[2];
+  if (w.kernel() == 1) return ForEachShortRow<1, 1, T>(how, x, y, axes, row);
   if (w.stride() == 1) {
     if (w.kernel() == 2) return ForEachShortRow<1, 2, T>(how, x, y, axes, row);
     return ForEachShortRow<1, 3, T>(how, x, y, axes, row);

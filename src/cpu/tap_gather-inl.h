@@ -1,7 +1,8 @@
-// Max backward from compact taps for windows of 2 or 3 columns with stride 1 or 2 along rows of unit stride:
-// each row of grad_x gathers, vector by vector, from the output rows that read it. Taps are compared with the
-// few numbers that could mean the columns at hand, so that no address depends on data, and elements are
-// written once, in order, with the additions in the order of the outputs.
+// Max backward from compact taps for windows of 2 or 3 columns with stride 1 or 2, or of one column and
+// stride 1, along rows of unit stride: each row of grad_x gathers, vector by vector, from the output rows
+// that read it. Taps are compared with the few numbers that could mean the columns at hand, so that no
+// address depends on data, and elements are written once, in order, with the additions in the order of the
+// outputs.
 #if defined(CENOTE_CPU_TAP_GATHER_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_TAP_GATHER_INL_H_
 #undef CENOTE_CPU_TAP_GATHER_INL_H_
@@ -275,15 +276,15 @@ inline bool gathers_taps(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   constexpr std::int64_t kMostOutputs = 4096;  // of a row, since rows are widened whole
   const Axis& w = axes[2];
   return HWY_TARGET != HWY_SCALAR &&  // one lane gathers no faster than it scatters
-         unit_columns(grad_x) && unit_columns(grad_y) && unit_columns(taps) &&
-         (w.kernel() == 2 || w.kernel() == 3) && w.stride() <= 2 && w.dilation() == 1 &&
-         w.out() <= kMostOutputs;
+         unit_columns(grad_x) && unit_columns(grad_y) && unit_columns(taps) && w.kernel() <= 3 &&
+         w.stride() <= std::min<std::int64_t>(w.kernel(), 2) && w.dilation() == 1 && w.out() <= kMostOutputs;
 }
 
 template <class T>
 void GatherTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                 const Axes& axes) {
   const bool odd = axes[2].padding() % 2 != 0;
+  if (axes[2].kernel() == 1) return GatherRows<1, 1, 0, T>(grad_x, grad_y, taps, axes);
   if (axes[2].stride() == 1) {
     if (axes[2].kernel() == 2) return GatherRows<1, 2, 0, T>(grad_x, grad_y, taps, axes);
     return GatherRows<1, 3, 0, T>(grad_x, grad_y, taps, axes);

@@ -260,54 +260,58 @@ inline bool few_outputs(const Axes& axes) {
   return inputs / kFew >= axes[0].out() * axes[1].out() * axes[2].out();
 }
 
-/// Zeros in all channels of every position, rows in parallel.
+/// Zeros in all channels of the rows of a band.
 template <class T>
-void zero_channels_last(const Tensor5& tensor) {
+void zero_channels_last(const Tensor5& tensor, std::int64_t n, const Band& band) {
   const auto& size = tensor.size;
   const bool dense_rows = size[4] == 1 || tensor.stride[4] == size[1];
-  const auto bytes = static_cast<std::int64_t>(sizeof(T)) * size[4] * size[1];
-  parallel_for(size[0] * size[2] * size[3], row_grain(bytes),
-               [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-                 Cursor at({1, 1, size[0], size[2], size[3]}, begin);
-                 for (std::int64_t index = begin; index < end; ++index, at.next()) {
-                   T* const row = row_of<T>(tensor, at[2], 0, at[3], at[4]);
-                   if (dense_rows) {
-                     fill_row(row, 1, size[4] * size[1], T{0});
-                     continue;
-                   }
-                   for (std::int64_t w = 0; w < size[4]; ++w)
-                     fill_row(row + w * tensor.stride[4], 1, size[1], T{0});
-                 }
-               });
+  for (std::int64_t d = band.d.begin; d < band.d.end; ++d) {
+    for (std::int64_t h = band.h.begin; h < band.h.end; ++h) {
+      T* const row = row_of<T>(tensor, n, 0, d, h);
+      if (dense_rows) {
+        fill_row(row, 1, size[4] * size[1], T{0});
+        continue;
+      }
+      for (std::int64_t w = 0; w < size[4]; ++w) fill_row(row + w * tensor.stride[4], 1, size[1], T{0});
+    }
+  }
 }
 
-/// The same with the channels next to each other, in blocks of channels.
+/// The same with the channels next to each other and few outputs: bands of rows, each of which reads the taps
+/// of all windows that reach it.
 template <class T, class Tap>
 void ScatterChannels(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                      const Axes& axes) {
+  constexpr std::int64_t kMostBands = 8;
   const TapTable table(axes, grad_x.stride);
   const std::int64_t channels = grad_x.size[1];
-  constexpr std::int64_t kBlock = 32;
-  const std::int64_t blocks = ceil_divide(channels, kBlock);
-  const auto bytes =
-      static_cast<std::int64_t>(sizeof(T)) * grad_y.size[2] * grad_y.size[3] * grad_y.size[4] * kBlock;
-  zero_channels_last<T>(grad_x);
-  parallel_for(grad_x.size[0] * blocks, row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    for (std::int64_t index = begin; index < end; ++index) {
-      const std::int64_t n = index / blocks;
-      const std::int64_t first = index % blocks * kBlock;
-      const std::int64_t count = std::min(kBlock, channels - first);
-      T* const to = plane_of<T>(grad_x, n, first);
-      for (std::int64_t od = 0; od < grad_y.size[2]; ++od) {
-        for (std::int64_t oh = 0; oh < grad_y.size[3]; ++oh) {
-          const WindowRow row(table, axes, grad_x.stride, od, oh, {0, axes[0].in()}, {0, axes[1].in()});
-          const T* grads = row_of<const T>(grad_y, n, first, od, oh);
-          const Tap* from = row_of<const Tap>(taps, n, first, od, oh);
+  const std::size_t cut = axes[0].in() > 1 ? 0 : 1;
+  const std::int64_t bands =
+      std::min(axes[cut].in(), ceil_divide(kMostBands, std::max<std::int64_t>(grad_x.size[0], 1)));
+  const auto bytes = static_cast<std::int64_t>(sizeof(T)) * Cursor::total(grad_x.size) / bands;
+  const Cursor::Index units{1, 1, 1, grad_x.size[0], bands};
+  const std::int64_t grain = row_grain(bytes / std::max<std::int64_t>(grad_x.size[0], 1));
+  parallel_for(Cursor::total(units), grain, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    Cursor at(units, begin);
+    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+      const std::int64_t n = at[3];
+      Range part[2] = {{0, axes[0].in()}, {0, axes[1].in()}};
+      part[cut] = {axes[cut].in() * at[4] / bands, axes[cut].in() * (at[4] + 1) / bands};
+      const Band band{part[0], part[1]};
+      zero_channels_last<T>(grad_x, n, band);
+      const Range depth = outputs_of(axes[0], band.d);
+      const Range height = outputs_of(axes[1], band.h);
+      T* const to = plane_of<T>(grad_x, n, 0);
+      for (std::int64_t od = depth.begin; od < depth.end; ++od) {
+        for (std::int64_t oh = height.begin; oh < height.end; ++oh) {
+          const WindowRow row(table, axes, grad_x.stride, od, oh, band.d, band.h);
+          const T* grads = row_of<const T>(grad_y, n, 0, od, oh);
+          const Tap* from = row_of<const Tap>(taps, n, 0, od, oh);
           for (std::int64_t ow = 0; ow < grad_y.size[4];
                ++ow, grads += grad_y.stride[4], from += taps.stride[4]) {
             const std::int64_t start = axes[2].start(ow);
             T* const corner = to + row.corner(ow);
-            for (std::int64_t c = 0; c < count; ++c) {
+            for (std::int64_t c = 0; c < channels; ++c) {
               if (row.is_wanted(from[c], start)) corner[row.offset(from[c]) + c] += grads[c];
             }
           }

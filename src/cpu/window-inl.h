@@ -14,6 +14,8 @@
 #include "cpu/block_backward-inl.h"
 #include "cpu/channels_last_backward-inl.h"
 #include "cpu/index_scatter-inl.h"
+#include "cpu/merged_rows.h"
+#include "cpu/pixel_groups-inl.h"
 #include "cpu/planar_backward-inl.h"
 #include "cpu/segments-inl.h"
 #include "cpu/tap_flat-inl.h"
@@ -46,6 +48,11 @@ inline bool prefers_global(const ConstTensor5& x, const Tensor5& y) {
 
 template <class T>
 void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
+  if (merges_rows(window, x, y) && (indices == nullptr || merges_rows(window, *indices))) {
+    Tensor5 merged;
+    if (indices != nullptr) merged = with_merged_rows(*indices);
+    return Max<T>(with_merged_rows(y), indices == nullptr ? nullptr : &merged, with_merged_rows(x), window);
+  }
   const Axes axes = forward_axes(window, x, y);
   if (indices == nullptr && prefers_global(x, y) && covers_planes(axes))
     return GlobalTable()->max(y, nullptr, x);
@@ -56,6 +63,7 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const 
 
 template <class T>
 void Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
+  if (merges_rows(window, x, y)) return Avg<T>(with_merged_rows(y), with_merged_rows(x), window, divisor);
   const Axes axes = forward_axes(window, x, y);
   const WindowDivisors divisors{axes, divisor};
   if (prefers_global(x, y) && covers_planes(axes, divisors)) return GlobalTable()->avg(y, x);
@@ -90,6 +98,9 @@ void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   if (channels_last(grad_x, grad_y) && unit_channels(taps)) {
     if (few_outputs(axes)) return ScatterChannels<T, Tap>(grad_x, grad_y, taps, axes);
     tabulate_row_readers(axes);
+    if constexpr (std::is_same_v<Tap, std::uint8_t>) {
+      if (gathers_pixel_groups<T>(grad_x, axes)) return GatherPixelGroups<T>(grad_x, grad_y, taps, axes);
+    }
     return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
   }
   if constexpr (std::is_same_v<Tap, std::uint8_t>) {
@@ -115,6 +126,10 @@ template <class T>
 std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y,
                                         const ConstTensor5& indices, const WindowAxes& window) {
   if (indices.dtype == DType::i64) return scatter_indices<T>(grad_x, grad_y, indices);
+  if (merges_rows(window, grad_x, grad_y, indices)) {
+    return MaxBackward<T>(with_merged_rows(grad_x), with_merged_rows(grad_y), with_merged_rows(indices),
+                          window);
+  }
   Axes axes = window_axes(window, grad_x.size, grad_y.size);
   if (indices.dtype == DType::u8) {
     MaxBackwardFromTaps<T, std::uint8_t>(grad_x, grad_y, indices, axes);
@@ -127,6 +142,8 @@ std::optional<std::int64_t> MaxBackward(const Tensor5& grad_x, const ConstTensor
 template <class T>
 void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& window,
                  const Divisor& divisor) {
+  if (merges_rows(window, grad_x, grad_y))
+    return AvgBackward<T>(with_merged_rows(grad_x), with_merged_rows(grad_y), window, divisor);
   Axes axes = window_axes(window, grad_x.size, grad_y.size);
   tabulate_row_taps(axes);
   const WindowDivisors divide{axes, divisor};
