@@ -1,5 +1,6 @@
 // Where window maxima are, and the gradients that go there, against loops over every tap: windows of one, two
-// and three columns, whose loops keep numbers of elements beside them, on every CPU target.
+// and three columns, whose loops keep numbers of elements beside them, and few large ones, on every CPU
+// target.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -109,7 +110,8 @@ Values draw_values(const Dims& sizes, bool special) {
 
 TEST_P(OnEveryTarget, MaximaOfShortWindowsAndWhereTheyAre) {
   // Rows of one vector and of several, whole or not; planes that are pooled as blocks, alone, or together;
-  // windows along D alone, whose slices are rows of one kind; padding at none, one, or all of the axes.
+  // windows along D alone, whose slices are rows of one kind; padding at none, one, or all of the axes; few
+  // windows of many elements.
   const Case cases[] = {
       {{1, 2, 1, 9, 70}, {1, 3, 3}, {1, 2, 2}, {0, 1, 1}},
       {{1, 2, 1, 9, 71}, {1, 3, 3}, {1, 2, 2}, {0, 0, 0}},
@@ -125,8 +127,12 @@ TEST_P(OnEveryTarget, MaximaOfShortWindowsAndWhereTheyAre) {
       {{1, 3, 5, 6, 21}, {3, 3, 3}, {2, 2, 2}, {1, 1, 1}},
       {{1, 3, 6, 5, 9}, {2, 1, 1}, {2, 1, 1}, {0, 0, 0}},
       {{2, 18, 5, 4, 3}, {3, 1, 1}, {1, 1, 1}, {1, 0, 0}},
+      {{1, 3, 4, 5, 9}, {2, 1, 3}, {1, 1, 1}, {0, 0, 1}},
+      {{1, 3, 4, 5, 9}, {2, 3, 1}, {1, 1, 1}, {0, 1, 0}},
       {{1, 70, 1, 8, 9}, {1, 3, 3}, {1, 2, 2}, {0, 0, 0}},
       {{1, 33, 1, 6, 6}, {1, 2, 3}, {1, 1, 1}, {0, 0, 1}},
+      {{1, 20, 1, 40, 8}, {1, 20, 8}, {1, 10, 1}, {0, 0, 0}},
+      {{2, 19, 6, 7, 7}, {4, 7, 7}, {2, 1, 1}, {0, 0, 0}},
   };
   for (const Case& one : cases) {
     const MaxPoolOptions options{.kernel = one.kernel, .stride = one.stride, .padding = one.padding};
