@@ -207,7 +207,8 @@ template <class T>
 bool gathers_pixel_groups(const Tensor5& grad_x, const Axes& axes) {
   constexpr std::int64_t kMostBytes = 768;  // of a pixel
   const Axis& w = axes[2];
-  return grad_x.size[1] * static_cast<std::int64_t>(sizeof(T)) <= kMostBytes && (w.kernel() == 2 || w.kernel() == 3) && w.stride() <= 2 && w.dilation() == 1 &&
+  return grad_x.size[1] * static_cast<std::int64_t>(sizeof(T)) <= kMostBytes &&
+         (w.kernel() == 2 || w.kernel() == 3) && w.stride() <= 2 && w.dilation() == 1 &&
          grad_x.size[1] >= lanes_of<T>();
 }
 

@@ -165,7 +165,7 @@ HWY_NOINLINE std::int64_t ReduceShortRows(const Columns& columns, const InputRow
     auto seen_low = hn::Zero(d);
     auto seen_high = hn::Zero(d);
     // One vector of columns, from `column` on, and `seen` plus all of them.
-    const auto reduce = [&](std::int64_t column, auto& seen) CENOTE_VECTOR_LAMBDA {
+    const auto reduce = [&](std::int64_t column, [[maybe_unused]] auto& seen) CENOTE_VECTOR_LAMBDA {
       return columns.reduce(rows.count(), [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
         const auto v = LoadVector(d, rows[i] + column);
         if constexpr (Columns::kLosesNaN) seen = hn::Add(seen, v);
@@ -173,7 +173,8 @@ HWY_NOINLINE std::int64_t ReduceShortRows(const Columns& columns, const InputRow
       });
     };
     // The same of the first `part` lanes, perhaps none of them; the identity in the others.
-    const auto reduce_part = [&](std::int64_t column, std::size_t part, auto& seen) CENOTE_VECTOR_LAMBDA {
+    const auto reduce_part = [&](std::int64_t column, std::size_t part,
+                                 [[maybe_unused]] auto& seen) CENOTE_VECTOR_LAMBDA {
       if (part == 0) return identity;
       const Item reduced = columns.reduce(rows.count(), [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
         const auto v = LoadPart(d, rows[i] + column, part);
