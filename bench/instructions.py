@@ -32,7 +32,7 @@ def main(program):
     print("| call | instructions | per element written |\n|---|---|---|")
     for line in listed.splitlines():
         name, written = line.split("\t")
-        # Starting the process differs by some 100,000 instructions from run to run.
+        # The same process was seen to take 600,000 instructions more or less from run to run.
         each = (instructions(program, name, 102) - instructions(program, name, 2)) / 100
         print(f"| {name} | {each:,.0f} | {each / int(written):,.2f} |", flush=True)
 

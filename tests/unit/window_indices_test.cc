@@ -92,7 +92,7 @@ Values without_nan(Values values) {
   return values;
 }
 
-/// Ties everywhere; with a NaN, the infinities and a column of NaN if `special`.
+/// Ties everywhere; also NaN and the infinities if `special`.
 Values draw_values(const Dims& sizes, bool special) {
   Values values(static_cast<std::size_t>(element_count(sizes)));
   std::uint64_t state = 1;
