@@ -10,14 +10,15 @@ import sys
 from pathlib import Path
 
 import charts
-from results import CENOTE, COPY, INTO, Results, geometric_mean
+from results import CENOTE, COPY, COPY_PAST, INTO, Results, geometric_mean
 
 METHOD = """\
 Times are medians of interleaved turns in milliseconds, of several calls where one is too short for the clock; the
 spread is the 10th and the 90th percentile. `cenote` and `torch` allocate what they return and are compared with each
 other; `into` is cenote writing to memory that is there, as the other libraries do, and is compared with them. A ratio is
 the other's time divided by cenote's: above 1, cenote is faster. `copy` reads half and writes half of the bytes that the
-op must move: inputs, outputs, for a backward also the compact record, or x where the gradient depends on it. All outputs
+op must move: inputs, outputs, for a backward also the compact record, or x where the gradient depends on it; it is a
+`memcpy` per thread, and `copy past caches` is the same by stores past the caches, on x86-64. All outputs
 were compared before anything was timed. Successive calls walk through buffers that no cache holds, but in rows marked
 `cached`, which use the same ones again. *blocked* is a library's own layout, in which its data lay before: reordering is
 not timed. An op that torch has no kernel for meets an expression of its other ops; there the backward of both is
@@ -135,7 +136,7 @@ def memory_table(results):
 
 
 def rows_table(results, group):
-    header = ["row", "cenote ms", "into ms", "p10..p90", "copy ms", "% of copy", "GB/s",
+    header = ["row", "cenote ms", "into ms", "p10..p90", "copy ms", "% of copy", "GB/s", "copy past caches ms",
               *(f"{peer} ms (ratio)" for peer in results.peers)]
     body = []
     for row in results.chosen(group=group):
@@ -144,7 +145,8 @@ def rows_table(results, group):
         body.append([row.name.removeprefix(group + " "), f"{row.ms(CENOTE):.4g}",
                      f"{row.ms(INTO):.4g}" if row.has(INTO) else "", f"{best['p10_ms']:.4g}..{best['p90_ms']:.4g}",
                      f"{row.ms(COPY):.4g}", f"{row.copy_percent(row.best):.0f}",
-                     f"{row.gigabytes_per_second(row.best):.1f}", *peers])
+                     f"{row.gigabytes_per_second(row.best):.1f}",
+                     f"{row.ms(COPY_PAST):.4g}" if row.has(COPY_PAST) else "", *peers])
     return group, header, body
 
 

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 CENOTE, INTO, TORCH, COPY = "cenote", "cenote into", "torch", "copy"
-OURS = (CENOTE, INTO, COPY)
+COPY_PAST = "copy past caches"
+OURS = (CENOTE, INTO, COPY, COPY_PAST)
 
 
 @dataclass(frozen=True)

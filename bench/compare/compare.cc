@@ -8,8 +8,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <memory>
@@ -40,6 +42,7 @@ struct Options {
   bool check = false;
   bool keep_memory = false;
   bool torch_compile = false;
+  std::string isa;
   std::string filter;
   std::vector<std::string> without;
   double min_seconds = 0;
@@ -76,6 +79,9 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--without", options.without, "A peer to leave out: 'oneDNN 2', 'oneDNN 3', ...");
   app.add_flag("--torch-compile", options.torch_compile,
                "Compare with torch.compile, too, which takes seconds per row to compile");
+  app.add_option("--isa", options.isa,
+                 "Instruction set that cenote, torch and oneDNN are limited to; the others cannot be")
+      ->check(CLI::IsMember({"avx2"}));
   app.add_option("--min-time", options.min_seconds,
                  "Seconds per row, all contenders together (default: 1, and 0.3 with --quick)")
       ->check(CLI::PositiveNumber);
@@ -85,6 +91,17 @@ void add_options(CLI::App& app, Options& options) {
       ->check(CLI::PositiveNumber);
   app.add_flag("--keep-memory", options.keep_memory,
                "Keep freed memory in the process, so that no call pays for page faults");
+}
+
+/// By the variables that each library reads when it is first used.
+void limit_instruction_set(const std::string& isa) {
+  if (isa.empty()) return;
+  std::string upper = isa;
+  std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return std::toupper(c); });
+  setenv("CENOTE_CPU_TARGET", isa.c_str(), 1);
+  setenv("ATEN_CPU_CAPABILITY", isa.c_str(), 1);
+  for (const char* of_onednn : {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"})
+    setenv(of_onednn, upper.c_str(), 1);
 }
 
 MeasureOptions measure_options(const Options& options) {
@@ -170,6 +187,10 @@ Facts run_facts(const Options& options, const std::string& command) {
   Facts facts{{"command", command},
               {"freed memory",
                options.keep_memory ? "kept by the process between calls" : "the allocator's defaults"}};
+  if (!options.isa.empty()) {
+    facts.emplace_back("instruction set",
+                       options.isa + " for cenote, torch and oneDNN; the others use what they find");
+  }
   const Facts moment = describe_moment();
   facts.insert(facts.end(), moment.begin(), moment.end());
   return facts;
@@ -205,6 +226,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  limit_instruction_set(options.isa);
   if (options.threads > 0) at::set_num_threads(options.threads);
   if (options.keep_memory) {
     mallopt(M_MMAP_MAX, 0);

@@ -10,6 +10,12 @@
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#ifdef __x86_64__
+#include <emmintrin.h>
+#endif
+
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <stdexcept>
@@ -109,16 +115,40 @@ Calls calls_of(const std::string& pass) {
   return {cenote_forward, into_forward, torch_forward};
 }
 
+using Copy = void (*)(char* to, const char* from, std::int64_t bytes);
+
+void copy_plainly(char* to, const char* from, std::int64_t bytes) {
+  std::memcpy(to, from, static_cast<std::size_t>(bytes));
+}
+
+#ifdef __x86_64__
+/// By stores past the caches, of whole lines.
+void copy_past_caches(char* to, const char* from, std::int64_t bytes) {
+  constexpr std::int64_t kLine = 64;
+  constexpr auto kVector = static_cast<std::int64_t>(sizeof(__m128i));
+  const auto into_line = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(to) % kLine);
+  const std::int64_t head = std::min(bytes, (kLine - into_line) % kLine);
+  copy_plainly(to, from, head);
+  std::int64_t at = head;
+  for (; at + kLine <= bytes; at += kLine) {
+    for (std::int64_t i = at; i < at + kLine; i += kVector)
+      _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
+                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
+  }
+  copy_plainly(to + at, from + at, bytes - at);
+  _mm_sfence();
+}
+#endif
+
 /// Half of the bytes is read, and half written.
-std::function<void(std::size_t)> copy_call(std::int64_t bytes, std::size_t sets) {
+std::function<void(std::size_t)> copy_call(std::int64_t bytes, std::size_t sets, Copy copy) {
   const std::int64_t half = bytes / 2;
   const CopySpace space = copy_space(half * static_cast<std::int64_t>(sets));
-  return [half, sets, space](std::size_t number) {
+  return [half, sets, space, copy](std::size_t number) {
     constexpr std::int64_t kGrain = 1 << 16;
     const std::int64_t offset = half * static_cast<std::int64_t>(number % sets);
     at::parallel_for(0, half, kGrain, [&](std::int64_t begin, std::int64_t end) {
-      std::memcpy(space.to + offset + begin, space.from + offset + begin,
-                  static_cast<std::size_t>(end - begin));
+      copy(space.to + offset + begin, space.from + offset + begin, end - begin);
     });
   };
 }
@@ -255,8 +285,14 @@ Contest prepare(const Row& row, std::int64_t working_set, const Peers& peers) {
   } else {
     contest.left_out[kTorch] = refusal;
   }
-  contest.contenders.push_back(
-      {kCopy, kTorchPool, local_turn(copy_call(state->bytes_moved, state->sets.size()))});
+  const auto add_copy = [&](const char* name, Copy copy) {
+    contest.contenders.push_back(
+        {name, kTorchPool, local_turn(copy_call(state->bytes_moved, state->sets.size(), copy))});
+  };
+  add_copy(kCopy, copy_plainly);
+#ifdef __x86_64__
+  if (row.data == Data::kMemory) add_copy(kCopyPastCaches, copy_past_caches);
+#endif
   for (const std::unique_ptr<Peer>& peer : peers.found) {
     for (const PeerLayout layout : layouts_for(*peer, row)) {
       add_peer(contest, state, *peer, layout, std::get<0>(expected));

@@ -18,6 +18,7 @@ inline constexpr const char* kCenote = "cenote";
 inline constexpr const char* kCenoteInto = "cenote into";
 inline constexpr const char* kTorch = "torch";
 inline constexpr const char* kCopy = "copy";
+inline constexpr const char* kCopyPastCaches = "copy past caches";
 
 /// Ready to run, with their buffers.
 struct Contest {

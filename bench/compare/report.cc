@@ -72,7 +72,8 @@ std::string counterpart(const ordered_json& row, const std::string& contender) {
 }
 
 bool is_peer(const std::string& contender) {
-  return contender != kCenote && contender != kCenoteInto && contender != kCopy;
+  return contender != kCenote && contender != kCenoteInto && contender != kCopy &&
+         contender != kCopyPastCaches;
 }
 
 }  // namespace

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import tempfile
 import unittest
+from pathlib import Path
 
 COMPARE = os.environ["CENOTE_COMPARE"]
 PEERS = ["oneDNN 2", "oneDNN 3", "XNNPACK", "ONNX Runtime"]
+OURS = {"cenote", "cenote into", "copy", "copy past caches"}
 TIMING = ["median_ms", "min_ms", "p10_ms", "p90_ms", "samples", "calls_per_sample"]
 
 
@@ -131,7 +133,17 @@ class Compare(BenchTest):
         for name in PEERS:
             self.assertEqual(document["machine"][name], "not measured: left out by --without")
         for row in document["rows"]:
-            self.assertEqual(set(row["contenders"]), {"cenote", "cenote into", "torch", "copy"})
+            self.assertEqual(set(row["contenders"]) - OURS, {"torch"})
+
+    def test_instruction_set_is_limited(self):
+        self.run_compare("--smoke", "--isa", "sse9", code=2)
+        if " avx2 " not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+            self.skipTest("this processor has no AVX2")
+        self.run_compare("--smoke", "--isa", "avx2", "--filter", "^latency max 2x2 s2 .* channels-first")
+        document = self.document()
+        self.assertTrue(document["machine"]["cenote"].endswith("CPU target avx2"))
+        self.assertTrue(document["machine"]["torch"].endswith("AVX2"))
+        self.assertIn("avx2", document["run"]["instruction set"])
 
     def test_peers_that_are_found_are_compared(self):
         self.run_compare("--smoke", "--filter", "^ops max 2x2 s2 .* forward$")
@@ -140,7 +152,7 @@ class Compare(BenchTest):
         self.assertGreaterEqual(len(versions), len(PEERS))
         found = {name for name in versions if not document["machine"][name].startswith("not measured: ")}
         compared = {name.removesuffix(" blocked") for row in document["rows"] for name in row["contenders"]}
-        self.assertEqual(found, compared - {"cenote", "cenote into", "torch", "copy"})
+        self.assertEqual(found, compared - OURS - {"torch"})
 
     def test_names_of_rows_are_unique(self):
         quick = self.run_compare("--list", "--quick").splitlines()
