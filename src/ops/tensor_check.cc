@@ -22,7 +22,30 @@ struct Extent {
   std::int64_t high = 0;
 };
 
-Extent extent_of(std::string_view op, std::string_view argument, const ConstTensorView& view) {
+/// The bytes of a view whose elements lie one after the other, with the channels first or last; 0 of any
+/// other view and where they overflow.
+std::int64_t dense_bytes(const OpName& op, const ConstTensorView& view) {
+  const int rank = view.sizes.size();
+  const auto bytes = [&](bool channels_last) -> std::int64_t {
+    std::int64_t step = 1;
+    const auto next = [&](int axis) {
+      const std::int64_t size = view.sizes[axis];
+      return (size == 1 || view.strides[axis] == step) && !__builtin_mul_overflow(step, size, &step);
+    };
+    const int channel = channels_last ? rank - op.spatial_rank - 1 : -1;
+    if (channels_last && (channel < 0 || !next(channel))) return 0;
+    for (int axis = rank - 1; axis >= 0; --axis) {
+      if (axis != channel && !next(axis)) return 0;
+    }
+    return __builtin_mul_overflow(step, static_cast<std::int64_t>(size_of(view.dtype)), &step) ? 0 : step;
+  };
+  const std::int64_t first = bytes(false);
+  return first > 0 ? first : bytes(true);
+}
+
+Extent extent_of(const OpName& named, std::string_view argument, const ConstTensorView& view) {
+  if (const std::int64_t bytes = dense_bytes(named, view); bytes > 0) return {0, bytes};
+  const std::string_view op = named.name;
   const auto width = static_cast<std::int64_t>(size_of(view.dtype));
   Extent extent;
   for (int axis = 0; axis < view.sizes.size(); ++axis) {
@@ -36,17 +59,19 @@ Extent extent_of(std::string_view op, std::string_view argument, const ConstTens
   return extent;
 }
 
-void check_memory(std::string_view op, std::string_view argument, const ConstTensorView& view) {
+void check_memory(const OpName& op, std::string_view argument, const ConstTensorView& view) {
   const auto address = reinterpret_cast<std::uintptr_t>(view.data);
-  require(view.data != nullptr, op, argument, " data must not be null for sizes ", view.sizes);
-  require(address % size_of(view.dtype) == 0, op, argument, " data must be aligned to ", size_of(view.dtype),
-          " bytes, got address ", view.data);
+  require(view.data != nullptr, op.name, argument, " data must not be null for sizes ", view.sizes);
+  require(address % size_of(view.dtype) == 0, op.name, argument, " data must be aligned to ",
+          size_of(view.dtype), " bytes, got address ", view.data);
   extent_of(op, argument, view);
 }
 
 /// Every element has its own address: sorted by stride, each dimension steps over all smaller ones.
 /// This is PyTorch's rule too; it refuses a few exotic layouts that would be legal.
-void check_not_self_overlapping(std::string_view op, std::string_view argument, const TensorView& view) {
+void check_not_self_overlapping(const OpName& named, std::string_view argument, const TensorView& view) {
+  if (dense_bytes(named, view) > 0) return;
+  const std::string_view op = named.name;
   std::array<std::pair<std::int64_t, std::int64_t>, Dims::kMaxRank> dimensions;  // |stride|, size
   auto* end = dimensions.begin();
   for (int axis = view.sizes.size() - 1; axis >= 0; --axis) {
@@ -95,7 +120,7 @@ bool disjoint_modulo(const ConstTensorView& a, const ConstTensorView& b, std::in
 
 /// Exact for disjoint address ranges and for slices of one common buffer (say, channels of a channels-last
 /// tensor); otherwise views whose ranges intersect count as overlapping.
-bool may_overlap(std::string_view op, const ConstTensorView& a, const ConstTensorView& b) {
+bool may_overlap(const OpName& op, const ConstTensorView& a, const ConstTensorView& b) {
   const Extent first = extent_of(op, "view", a);
   const Extent second = extent_of(op, "view", b);
   const auto base_a = static_cast<Wide>(reinterpret_cast<std::uintptr_t>(a.data));
@@ -188,7 +213,7 @@ std::array<std::int64_t, 3> per_axis(const OpName& op, std::string_view argument
 ConstTensor5 read_argument(const OpName& op, std::string_view argument, const ConstTensorView& view) {
   require(view.strides.size() == view.sizes.size(), op.name, argument,
           " strides must have one value per size, got ", view.strides, " for sizes ", view.sizes);
-  if (element_count(view.sizes) > 0) check_memory(op.name, argument, view);
+  if (element_count(view.sizes) > 0) check_memory(op, argument, view);
   return to_tensor5(op, view.data, view.dtype, view.sizes, view.strides);
 }
 
@@ -196,7 +221,7 @@ Tensor5 written_argument(const OpName& op, std::string_view argument, const Tens
                          const Dims& sizes) {
   check_sizes(op, argument, view.sizes, sizes);
   read_argument(op, argument, view);
-  if (!has_zero(view.sizes)) check_not_self_overlapping(op.name, argument, view);
+  if (!has_zero(view.sizes)) check_not_self_overlapping(op, argument, view);
   return to_tensor5(op, view.data, view.dtype, view.sizes, view.strides);
 }
 
@@ -220,7 +245,7 @@ void check_same_dtype(const OpName& op, std::string_view argument, DType dtype, 
 void check_no_overlap(const OpName& op, std::string_view argument, const TensorView& written,
                       std::string_view other_argument, const ConstTensorView& other) {
   if (has_zero(written.sizes) || has_zero(other.sizes)) return;
-  require(!may_overlap(op.name, written, other), op.name, argument, " must not share memory with ",
+  require(!may_overlap(op, written, other), op.name, argument, " must not share memory with ",
           other_argument);
 }
 
