@@ -131,15 +131,15 @@ void MaxBackwardOfBlocks(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
       });
 }
 
-/// Whether MaxBackwardOfBlocks serves these windows; taps are u8. 3x3 stride 2, AVX-512, two threads, against
-/// row after row: [96, 832, 14, 14] f32 18.2 and 7.0 ms, [32, 192, 35, 35] 8.4 and 4.2 ms, [64, 96, 55, 55]
-/// 14.0 and 10.0 ms, [32, 96, 71, 71] 8.9 and 7.9 ms, [48, 64, 80, 80] 9.9 and 9.6 ms, [32, 64, 114,
-/// 114] 11.4 and 16.8 ms; 2x2 stride 2 of [32, 128, 48, 48] 4.9 and 5.5 ms.
+/// Whether MaxBackwardOfBlocks serves these windows; taps are u8. 3x3 stride 2, EPYC (AVX-512), two threads,
+/// against row after row: [256, 256, 13, 13] f32 9.9 and 2.6 ms, [96, 288, 35, 35] 12.6 and 7.8 ms, [256, 96,
+/// 55, 55] 19.1 and 15.9 ms, [96, 192, 71, 71] 26.2 and 21.1 ms, [32, 64, 112, 112] 5.0 and 5.3 ms; 2x2
+/// stride 2 of the latter 4.7 and 6.1 ms.
 template <class T>
 bool gathers_blocks(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                     const Axes& axes) {
   const Axis& w = axes[2];
-  const std::int64_t most_columns = w.kernel() == 3 && w.stride() == 2 && sizeof(LaneOf<T>) == 4 ? 72 : 40;
+  const std::int64_t most_columns = w.kernel() == 3 && w.stride() == 2 && sizeof(LaneOf<T>) == 4 ? 96 : 40;
   return slides_along_blocks(w) && w.in() <= most_columns && dense_elements(taps) &&
          fills_blocks<T>(grad_y, grad_x, axes);
 }
@@ -189,13 +189,12 @@ HWY_NOINLINE void GatherQuotients(const BlockPixels<const Lane>& in, const LineR
   }
 }
 
-/// Whether AvgBackwardOfBlocks serves these windows. AVX-512, two threads, against the loops along rows: 3x3
-/// stride 2 of [96, 768, 17, 17] f32 110 and 9.5 ms, [32, 64, 112, 112] 23.4 and 13.3 ms; 3x3 stride 1 of
-/// [64, 64, 56, 56] 12.3 and 9.0 ms; 2x2 stride 2 of [96, 96, 28, 28] 6.4 and 2.7 ms, [32, 64, 112, 112] 8.4
-/// and 12.3 ms.
+/// Whether AvgBackwardOfBlocks serves these windows. EPYC (AVX-512), two threads, against the loops along
+/// rows: 3x3 stride 1 of [96, 192, 35, 35] f32 10.2 and 5.4 ms, [32, 64, 112, 112] 8.7 and 8.1 ms; 3x3 stride
+/// 2 of the latter 6.1 and 3.9 ms, 2x2 stride 2 2.6 and 4.0 ms.
 template <class T>
 bool adds_blocks(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes) {
-  const std::int64_t most_columns = disjoint(axes) ? 40 : readers_are_windows(axes) ? 64 : 512;
+  const std::int64_t most_columns = disjoint(axes) ? 40 : readers_are_windows(axes) ? 128 : 512;
   return axes[2].in() <= most_columns && fits_row_buffer(axes) && fills_blocks<T>(grad_y, grad_x, axes);
 }
 

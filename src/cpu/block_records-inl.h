@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <type_traits>
 
@@ -45,16 +46,15 @@ void MaxOfBlockWithNumbers(const BlockPixels<const Lane>& in, const LineReads& r
                   });
 }
 
-/// Whether MaxOfBlocksWithIndices serves these windows. AVX-512, two threads, against row after row, taps and
-/// positions of f32 max in ms, as many elements each: 3x3 stride 1 of 28 columns 11.0 and 13.4, 26.2
-/// and 14.3, of 56 columns 7.7 and 8.8, 15.3 and 8.8; 3x3 stride 2 of 35 columns 3.5 and 6.3, 4.5 and 6.0, of
-/// 56 columns 3.4 and 3.9, 5.2 and 4.1; 2x2 stride 2 of 14 columns 3.8 and 9.5, 4.7 and 9.7, of 35
-/// columns 6.2 and 4.0, 9.0 and 4.8.
+/// Whether MaxOfBlocksWithIndices serves these windows. EPYC (AVX-512), two threads, against row after row,
+/// f32 max with taps: 3x3 stride 1 of [96, 832, 7, 7] 4.9 and 1.7 ms, [96, 192, 28, 28] 7.5 and 5.6 ms, 3x3
+/// stride 2 of [96, 480, 28, 28] 8.1 and 9.7 ms; with positions 3x3 stride 2 of [96, 832, 14, 14] 5.1 and 3.6
+/// ms, [96, 480, 28, 28] 7.6 and 9.3 ms, 3x3 stride 1 of [96, 192, 28, 28] 9.7 and 10.0 ms.
 template <class T>
 bool records_blocks(const ConstTensor5& x, const Tensor5& y, const Tensor5& indices, const Axes& axes) {
   const Axis& w = axes[2];
   const bool taps = indices.dtype != DType::i64;
-  const std::int64_t most_of_stride_2 = w.kernel() == 2 ? 20 : taps ? 56 : 36;
+  const std::int64_t most_of_stride_2 = w.kernel() == 2 ? 20 : 24;
   const std::int64_t most_of_stride_1 = !taps ? 24 : w.kernel() == 2 ? 40 : 48;
   const std::int64_t most = w.stride() == 1 ? most_of_stride_1 : most_of_stride_2;
   return slides_along_blocks(w) && std::max(w.in(), w.out()) <= most && fills_blocks<T>(x, y, axes) &&
@@ -71,20 +71,25 @@ void MaxOfBlocksWithIndices(const ConstTensor5& x, const Tensor5& y, const Tenso
   const WindowNumbers numbers(axes, kPositions);
   const Planes<const T> from(x);
   const Planes<Index> to(indices);
-  ForEachBlock<T, Scratch<Number>>(
-      reads, x, y,
-      [&](Scratch<Number>& memory, const Block& block, const Block& next, Lane* in, Lane* out) HWY_ATTR {
+  const bool past = stores_past_caches(x, y, indices);
+  struct State {
+    Scratch<Number> found;
+    std::optional<PlaneStores<Index>> stores;
+  };
+  ForEachBlock<T, State>(
+      reads, x, y, [&](State& state, const Block& block, const Block& next, Lane* in, Lane* out) HWY_ATTR {
         const bool no_nan =
             PixelsFromPlanes(WideTag<T>(), from.run(block, block.from, next, next.from), in, LoadElements(),
                              [](std::int64_t, auto v) CENOTE_VECTOR_LAMBDA { return v; });
         const BlockPixels<const Lane> pixels{in, block.from.begin, from.columns()};
-        Number* const found = resize_for_pixels(memory, block.to.end - block.to.begin, to.columns());
+        Number* const found = resize_for_pixels(state.found, block.to.end - block.to.begin, to.columns());
         if (no_nan) {
           MaxOfBlockWithNumbers<false>(pixels, reads, block.to, axes[2], numbers, kPositions, out, found);
         } else {
           MaxOfBlockWithNumbers<true>(pixels, reads, block.to, axes[2], numbers, kPositions, out, found);
         }
-        PlanesFromPixels(WideTag<Number>(), found, to.run(block, block.to, next, next.to), StoreIndices());
+        if (!state.stores) state.stores.emplace(past);
+        state.stores->store(WideTag<Number>(), found, to.run(block, block.to, next, next.to), StoreIndices());
       });
 }
 

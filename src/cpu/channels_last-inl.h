@@ -168,7 +168,7 @@ HWY_INLINE void PrefetchPixel(const InputRows<T>& rows, std::int64_t offset, std
   constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
   for (std::int64_t row = std::max<std::int64_t>(rows.count() - 2, 0); row < rows.count(); ++row) {
     const T* const from = rows.row(row) + offset + kAhead;
-    for (std::int64_t i = 0; i < count; i += kLine) hwy::Prefetch(from + i);
+    for (std::int64_t i = 0; i < count; i += kLine) prefetch_for_read(from + i);
   }
 }
 

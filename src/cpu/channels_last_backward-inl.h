@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cpu/channels_last-inl.h"
+#include "cpu/past_caches-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
@@ -25,7 +26,8 @@ struct PixelReader {
   LaneOf<T> scale;
 };
 
-/// Pixels of grad_x in parallel: write(list, to), where the list is of add(at(n, row reader), column reader).
+/// Pixels of grad_x in parallel: write(list, stores, to), where the list is of add(at(n, row reader), column
+/// reader).
 template <class T, class PixelReader, class At, class Add, class Write>
 void ForEachGradPixel(const Tensor5& grad_x, const Axes& axes, const At& row_at, const Add& add,
                       const Write& write) {
@@ -40,7 +42,9 @@ void ForEachGradPixel(const Tensor5& grad_x, const Axes& axes, const At& row_at,
   // it, but 0.38 ms and 0.43 ms for [1, 64, 112, 112].
   constexpr std::int64_t kCaches = 8 << 20;
   const bool beyond_caches = Cursor::total(units) > kCaches / bytes;
+  const bool past = stores_past_caches(grad_x);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    const VectorStores stores(past, grad_x, grad_x.size[1]);
     ReaderRows readers;
     std::vector<RowReader> rows;
     Axis columns = w;  // this thread's table of the readers of a tile
@@ -62,8 +66,9 @@ void ForEachGradPixel(const Tensor5& grad_x, const Axes& axes, const At& row_at,
           for (const Reader* reader = readers_begin; reader != readers_end; ++reader)
             *next++ = add(row, *reader);
         }
-        if (beyond_caches) ask_ahead(to, grad_x.size[1]);
-        write(std::span<const PixelReader>(list.get(), next), to);
+        if (beyond_caches && next != list.get()) ask_ahead_of_reads(next[-1].grads, grad_x.size[1]);
+        if (beyond_caches && !stores.past()) ask_ahead(to, grad_x.size[1]);
+        write(std::span<const PixelReader>(list.get(), next), stores, to);
       }
     }
   });
@@ -71,7 +76,8 @@ void ForEachGradPixel(const Tensor5& grad_x, const Axes& axes, const At& row_at,
 
 /// Sums term(reader, c, part) over the readers for every vector of channels.
 template <class T, class List, class Term>
-HWY_INLINE void SumReaders(const List& list, std::int64_t channels, T* to, const Term& term) {
+HWY_INLINE void SumReaders(const List& list, std::int64_t channels, const VectorStores& stores, T* to,
+                           const Term& term) {
   const WideTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   std::int64_t c = 0;
@@ -86,10 +92,10 @@ HWY_INLINE void SumReaders(const List& list, std::int64_t channels, T* to, const
       sum_2 = hn::Add(sum_2, term(reader, c + 2 * lanes, 0));
       sum_3 = hn::Add(sum_3, term(reader, c + 3 * lanes, 0));
     }
-    StoreVector(d, sum_0, to + c);
-    StoreVector(d, sum_1, to + c + lanes);
-    StoreVector(d, sum_2, to + c + 2 * lanes);
-    StoreVector(d, sum_3, to + c + 3 * lanes);
+    stores.store(d, sum_0, to + c);
+    stores.store(d, sum_1, to + c + lanes);
+    stores.store(d, sum_2, to + c + 2 * lanes);
+    stores.store(d, sum_3, to + c + 3 * lanes);
   }
   for (; c + 2 * lanes <= channels; c += 2 * lanes) {
     auto low = hn::Zero(d);
@@ -98,15 +104,15 @@ HWY_INLINE void SumReaders(const List& list, std::int64_t channels, T* to, const
       low = hn::Add(low, term(reader, c, 0));
       high = hn::Add(high, term(reader, c + lanes, 0));
     }
-    StoreVector(d, low, to + c);
-    StoreVector(d, high, to + c + lanes);
+    stores.store(d, low, to + c);
+    stores.store(d, high, to + c + lanes);
   }
   for (; c < channels; c += lanes) {
     const auto part = static_cast<std::size_t>(channels - c >= lanes ? 0 : channels - c);
     auto sum = hn::Zero(d);
     for (const auto& reader : list) sum = hn::Add(sum, term(reader, c, part));
     if (part == 0) {
-      StoreVector(d, sum, to + c);
+      stores.store(d, sum, to + c);
     } else {
       StorePart(d, sum, to + c, part);
     }
@@ -129,10 +135,11 @@ void ChannelsLastMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, 
                  row.tap + column.tap, row.scale};
   };
   ForEachGradPixel<T, Entry>(
-      grad_x, axes, row_at, add, [&](const std::span<const Entry>& list, T* to) HWY_ATTR {
+      grad_x, axes, row_at, add,
+      [&](const std::span<const Entry>& list, const VectorStores& stores, T* to) HWY_ATTR {
         const WideTag<T> d;
         const hn::RebindToSigned<decltype(d)> di;
-        SumReaders(list, channels, to,
+        SumReaders(list, channels, stores, to,
                    [&](const Entry& reader, std::int64_t c, std::size_t part) CENOTE_VECTOR_LAMBDA {
                      HWY_ALIGN Tap padded[kMaxLanes<T>] = {};
                      const Tap* from = reader.taps + c;
@@ -171,9 +178,10 @@ void ChannelsLastAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, 
     return Entry{row.grads + column.output * grad_y.stride[4], nullptr, 0, row.inverse};
   };
   ForEachGradPixel<T, Entry>(
-      grad_x, axes, row_at, add, [&](const std::span<const Entry>& list, T* to) HWY_ATTR {
+      grad_x, axes, row_at, add,
+      [&](const std::span<const Entry>& list, const VectorStores& stores, T* to) HWY_ATTR {
         const WideTag<T> d;
-        SumReaders(list, grad_x.size[1], to,
+        SumReaders(list, grad_x.size[1], stores, to,
                    [&](const Entry& reader, std::int64_t c, std::size_t part) CENOTE_VECTOR_LAMBDA {
                      return hn::Mul(hn::Set(d, reader.scale), LoadLanes<true>(d, reader.grads + c, 1, part));
                    });

@@ -13,6 +13,7 @@
 #include <limits>
 
 #include "cpu/dense-inl.h"
+#include "cpu/past_caches-inl.h"
 #include "cpu/short_windows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -76,8 +77,7 @@ HWY_NOINLINE bool MaxOfFlatPlane(const T* from, std::int64_t rows, std::int64_t 
     const auto above = hn::LoadU(d, limits.above() + i);
     const auto below = hn::LoadU(d, limits.below() + i);
     const T* const at = from + i;
-    hwy::Prefetch(at + kAhead);
-    prefetch_for_write(to + i + kAhead);
+    prefetch_for_read(at + kAhead);
     const auto column = [&](std::int64_t shift) CENOTE_VECTOR_LAMBDA {
       const V middle = LoadVector(d, at + shift);
       if constexpr (Reduction::kLosesNaN) {
@@ -115,8 +115,17 @@ void MaxOfFlatPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes) 
     pool(copy + plane, to + i * plane);
   }
   const auto bytes = static_cast<std::int64_t>(sizeof(T)) * plane;
+  const bool past = stores_past_caches(x, y);
   parallel_for(planes - 2, row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    for (std::int64_t i = begin + 1; i <= end; ++i) pool(from + i * plane, to + i * plane);
+    OutputLines lines;
+    for (std::int64_t i = begin + 1; i <= end; ++i) {
+      if (past) {
+        pool(from + i * plane, reinterpret_cast<T*>(lines.room(to + i * plane, bytes)));
+        lines.done(bytes);
+      } else {
+        pool(from + i * plane, to + i * plane);
+      }
+    }
   });
 }
 

@@ -10,6 +10,7 @@
 #include "core/parallel.h"
 #include "cpu/index_scatter-inl.h"
 #include "cpu/layout.h"
+#include "cpu/past_caches-inl.h"
 #include "cpu/segments-inl.h"
 #include "hwy/highway.h"
 
@@ -173,7 +174,7 @@ HWY_NOINLINE Total<Reduction, T> ReduceQuarters(const T* from, std::int64_t coun
   const std::int64_t quarter = count / (4 * lanes) * lanes;
   const auto load = [&](std::int64_t part, std::int64_t i) CENOTE_VECTOR_LAMBDA {
     const T* const at = from + part * quarter + i;
-    hwy::Prefetch(at + kAhead);
+    prefetch_for_read(at + kAhead);
     return hn::LoadU(d, at);
   };
   auto total = Reduction::template identity<Total<Reduction, T>>();
@@ -218,7 +219,7 @@ void DensePlanesGlobal(const Tensor5& y, const ConstTensor5& x, const Finish& fi
         result = finish(ReduceQuarters<Reduction>(from, count));
         continue;
       }
-      for (std::int64_t i = 0; i < asked; i += kLine) hwy::Prefetch(from + kAhead + i);
+      for (std::int64_t i = 0; i < asked; i += kLine) prefetch_for_read(from + kAhead + i);
       result = finish(ReduceContiguous<Reduction>(from, count));
     }
   });
@@ -269,8 +270,17 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y) {
   const Cursor::Index units{to.size[0], over_channels ? 1 : channels, to.size[2], to.size[3], 1};
   const std::int64_t row_bytes =
       static_cast<std::int64_t>(sizeof(T)) * to.size[4] * (over_channels ? channels : 1);
+  const bool past = stores_past_caches(grad_x);
   parallel_for(Cursor::total(units), row_grain(row_bytes),
                [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                 OutputLines lines;
+                 // fill(elements) makes so many neighbours that belong at `place`.
+                 const auto make = [&](T* place, std::int64_t elements, const auto& fill) {
+                   const std::int64_t bytes = elements * static_cast<std::int64_t>(sizeof(T));
+                   if (!past) return fill(place);
+                   fill(reinterpret_cast<T*>(lines.room(place, bytes)));
+                   lines.done(bytes);
+                 };
                  Scratch<T> shares;
                  shares.resize(static_cast<std::size_t>(over_channels ? channels : 1));
                  Cursor at(units, begin);
@@ -278,13 +288,18 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y) {
                    const T* const grads = plane_of<const T>(grad_y, at[0], at[1]);
                    T* row = row_of<T>(to, at[0], at[1], at[2], at[3]);
                    if (!over_channels) {
-                     fill_row(row, to.stride[4], to.size[4], *grads / count);
+                     const T share = *grads / count;
+                     if (to.stride[4] == 1) {
+                       make(row, to.size[4], [&](T* first) { fill_row(first, 1, to.size[4], share); });
+                     } else {
+                       fill_row(row, to.stride[4], to.size[4], share);
+                     }
                      continue;
                    }
                    for (std::int64_t c = 0; c < channels; ++c)
                      shares.get()[c] = grads[c * grad_y.stride[1]] / count;
                    for (std::int64_t w = 0; w < to.size[4]; ++w, row += to.stride[4])
-                     std::copy_n(shares.get(), channels, row);
+                     make(row, channels, [&](T* first) { std::copy_n(shares.get(), channels, first); });
                  }
                });
 }

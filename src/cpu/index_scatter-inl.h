@@ -382,12 +382,16 @@ std::optional<std::int64_t> ScatterAll(const Tensor5& y, const ConstTensor5& x, 
   with_places(y, [&](const auto& places) HWY_ATTR {
     const Cursor::Index units{1, 1, y.size[0], runs.groups(), parts};
     const auto bytes = static_cast<std::int64_t>(sizeof(T)) * positions * runs.channels() / parts;
+    const bool past = !over_channels && parts == 1 && scatters_past_caches(y, bytes, x, indices);
     parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+      OutputLines lines;
       Cursor at(units, begin);
       for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
         const Range range = part_of(positions, at[4], parts);
-        if (ScatterPart<How, T>(y, x, indices, runs, chunks, places, at[2], at[3], range))
+        const Tensor5 to = past ? near_plane<T>(y, at[2], at[3], bytes, lines) : y;
+        if (ScatterPart<How, T>(to, x, indices, runs, chunks, places, at[2], at[3], range))
           outside.store(true);
+        if (past) lines.done(bytes);
       }
     });
   });

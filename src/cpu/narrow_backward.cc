@@ -39,7 +39,7 @@ bool MaxBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   if (last ? few_outputs(axes) : !gathers_taps(grad_x, grad_y, taps, axes)) return false;
   tabulate_row_readers(axes);
   if (last && gathers_pixel_groups<T>(grad_x, axes)) {
-    GatherPixelGroups<T>(grad_x, grad_y, taps, axes);
+    MaxBackwardOfPixelGroups<T>(grad_x, grad_y, taps, axes);
   } else if (last) {
     ChannelsLastMaxBackward<T, std::uint8_t>(grad_x, grad_y, taps, axes);
   } else {
@@ -58,7 +58,9 @@ bool AvgBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   const bool rows = !last && disjoint(axes) && axes[2].in() <= kTilePositions && unit_columns(grad_x);
   if (!last && !blocks && !rows) return false;
   tabulate_row_readers(axes);
-  if (last) {
+  if (last && averages_pixel_groups<T>(grad_x, axes)) {
+    AvgBackwardOfPixelGroups<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
+  } else if (last) {
     ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
   } else if (blocks) {
     AvgBackwardOfBlocks<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});

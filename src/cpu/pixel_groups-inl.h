@@ -1,6 +1,6 @@
-// Max backward from compact taps over channels-last tensors, for windows of 2 or 3 columns with stride 1 or
-// 2: pixels of grad_x are made in groups of as many columns as the stride, whose readers are at hand
-// together.
+// Backward over channels-last tensors, of maxima from compact taps and of averages, for windows of 2 or 3
+// columns with stride 1 or 2: pixels of grad_x are made in groups of as many columns as the stride, whose
+// readers are at hand together.
 #if defined(CENOTE_CPU_PIXEL_GROUPS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_PIXEL_GROUPS_INL_H_
 #undef CENOTE_CPU_PIXEL_GROUPS_INL_H_
@@ -11,10 +11,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
-#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/parallel.h"
+#include "cpu/past_caches-inl.h"
 #include "cpu/rows-inl.h"
 #include "cpu/vector-inl.h"
 
@@ -64,35 +65,84 @@ HWY_INLINE void with_few_rows(std::size_t count, const Visit& visit) {
   visit.template operator()<0>();
 }
 
-/// A row of outputs, and the number of the first tap through which they read a row of grad_x.
+/// A row of outputs of a maximum, and the number of the first tap through which they read a row of grad_x.
 template <class T>
-struct PixelRow {
-  const T* grads;
-  const std::uint8_t* taps;
-  std::int64_t first_tap;
+class TappedRow {
+ public:
+  using V = VecOf<WideTag<T>>;
+  using DI = hn::RebindToSigned<WideTag<T>>;
+  struct Output {
+    V grads;
+    VecOf<DI> taps;
+  };
+
+  TappedRow() = default;
+  TappedRow(const T* grads, std::int64_t grad_step, const std::uint8_t* taps, std::int64_t tap_step,
+            std::int64_t first_tap)
+      : grads_(grads), taps_(taps), grad_step_(grad_step), tap_step_(tap_step), first_tap_(first_tap) {}
+
+  /// A vector of channels from `c` on.
+  HWY_INLINE Output output(std::int64_t number, std::int64_t c) const {
+    return {LoadVector(WideTag<T>(), grads_ + number * grad_step_ + c),
+            PromoteTaps(DI(), taps_ + number * tap_step_ + c)};
+  }
+  HWY_INLINE void ask_ahead_of(std::int64_t number, std::int64_t c) const {
+    prefetch_for_read(grads_ + number * grad_step_ + c + kReadAhead<T>);
+    prefetch_for_read(taps_ + number * tap_step_ + c + kReadAhead<T>);
+  }
+  /// What an element of grad_x gets that an output reads through this tap of the row.
+  HWY_INLINE V through(const Output& output, std::int64_t tap) const {
+    const auto number = hn::Set(DI(), static_cast<hn::TFromD<DI>>(first_tap_ + tap));
+    return hn::IfThenElseZero(hn::RebindMask(WideTag<T>(), hn::Eq(output.taps, number)), output.grads);
+  }
+
+ private:
+  const T* grads_ = nullptr;
+  const std::uint8_t* taps_ = nullptr;
+  std::int64_t grad_step_ = 0;
+  std::int64_t tap_step_ = 0;
+  std::int64_t first_tap_ = 0;
+};
+
+/// A row of outputs of an average, and the inverses of their divisors.
+template <class T>
+class ScaledRow {
+ public:
+  using V = VecOf<WideTag<T>>;
+
+  ScaledRow() = default;
+  ScaledRow(const T* grads, std::int64_t grad_step, const LaneOf<T>* inverses)
+      : grads_(grads), inverses_(inverses), grad_step_(grad_step) {}
+  HWY_INLINE V output(std::int64_t number, std::int64_t c) const {
+    const WideTag<T> d;
+    return hn::Mul(hn::Set(d, inverses_[number]), LoadVector(d, grads_ + number * grad_step_ + c));
+  }
+  HWY_INLINE void ask_ahead_of(std::int64_t number, std::int64_t c) const {
+    prefetch_for_read(grads_ + number * grad_step_ + c + kReadAhead<T>);
+  }
+  HWY_INLINE V through(const V& output, std::int64_t) const { return output; }
+
+ private:
+  const T* grads_ = nullptr;
+  const LaneOf<T>* inverses_ = nullptr;
+  std::int64_t grad_step_ = 0;
 };
 
 /// Makes rows of grad_x from the rows that read them.
-template <int kStride, int kTaps, class T>
+template <int kStride, int kTaps, class T, class Row>
 class PixelGroupGatherer {
  public:
   using D = WideTag<T>;
   using V = VecOf<D>;
-  using DI = hn::RebindToSigned<D>;
   static constexpr int kOutputs = (kTaps - 1) / kStride + 1;  // that read a group
 
-  PixelGroupGatherer(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
-                     const Axis& w)
-      : columns_(w),
-        channels_(grad_x.size[1]),
-        to_step_(grad_x.stride[4]),
-        grad_step_(grad_y.stride[4]),
-        tap_step_(taps.stride[4]) {}
+  PixelGroupGatherer(const Tensor5& grad_x, const Axis& w)
+      : columns_(w), channels_(grad_x.size[1]), to_step_(grad_x.stride[4]) {}
 
-  void operator()(std::span<const PixelRow<T>> rows, T* to) const {
+  void operator()(std::span<const Row> rows, const VectorStores& stores, T* to) const {
     columns_.for_each_other([&](std::int64_t column, std::span<const Reader> readers)
-                                HWY_ATTR { gather_one(rows, readers, to + column * to_step_); });
-    with_few_rows(rows.size(), [&]<std::size_t kRows>() HWY_ATTR { gather_groups<kRows>(rows, to); });
+                                HWY_ATTR { gather_one(rows, readers, stores, to + column * to_step_); });
+    with_few_rows(rows.size(), [&]<std::size_t kRows>() HWY_ATTR { gather_groups<kRows>(rows, stores, to); });
   }
 
  private:
@@ -106,121 +156,166 @@ class PixelGroupGatherer {
   }
 
   template <std::size_t kRows>
-  HWY_INLINE void gather_groups(std::span<const PixelRow<T>> rows, T* to) const {
-    PixelRow<T> few[kRows + 1];
+  HWY_INLINE void gather_groups(std::span<const Row> rows, const VectorStores& stores, T* to) const {
+    Row few[kRows + 1];
     std::copy_n(rows.begin(), kRows, few);
-    const PixelRow<T>* const row = kRows > 0 ? few : rows.data();
+    const Row* const row = kRows > 0 ? few : rows.data();
     const std::size_t count = kRows > 0 ? kRows : rows.size();
     const Range groups = columns_.groups();
     T* pixel = to + columns_.columns().begin * to_step_;
     for (std::int64_t m = groups.begin; m < groups.end; ++m, pixel += kStride * to_step_) {
-      ask_ahead(pixel, kStride * channels_);
+      if (!stores.past()) ask_ahead(pixel, kStride * channels_);
       for_each_vectors([&](auto vectors, std::int64_t c)
-                           CENOTE_VECTOR_LAMBDA { gather_group<vectors>(row, count, m, c, pixel); });
+                           CENOTE_VECTOR_LAMBDA { gather_group<vectors>(row, count, m, c, stores, pixel); });
     }
   }
   template <int kVectors>
-  HWY_INLINE void gather_group(const PixelRow<T>* row, std::size_t count, std::int64_t m, std::int64_t c,
-                               T* pixel) const {
+  HWY_INLINE void gather_group(const Row* row, std::size_t count, std::int64_t m, std::int64_t c,
+                               const VectorStores& stores, T* pixel) const {
     const D d;
-    const DI di;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
     V sums[kStride][kVectors];
     for (auto& of_phase : sums) std::fill_n(of_phase, kVectors, hn::Zero(d));
     for (std::size_t r = 0; r < count; ++r) {
       for (int before = kOutputs - 1; before >= 0; --before) {  // in the order of the outputs
-        const std::uint8_t* const tap = row[r].taps + (m - before) * tap_step_ + c;
-        const T* const grad = row[r].grads + (m - before) * grad_step_ + c;
         for (int k = 0; k < kVectors; ++k) {
-          const auto taps = PromoteTaps(di, tap + k * lanes);
-          const V grads = LoadVector(d, grad + k * lanes);
+          const auto output = row[r].output(m - before, c + k * lanes);
+          if (before == 0 && r + 1 == count) row[r].ask_ahead_of(m, c + k * lanes);
           for (int phase = 0; phase < kStride; ++phase) {
-            const int number = phase + before * kStride;
-            if (number < kTaps)
-              sums[phase][k] = hn::Add(sums[phase][k], hit(taps, row[r].first_tap + number, grads));
+            const int tap = phase + before * kStride;
+            if (tap < kTaps) sums[phase][k] = hn::Add(sums[phase][k], row[r].through(output, tap));
           }
         }
       }
     }
     for (int phase = 0; phase < kStride; ++phase) {
       T* const at = pixel + phase * to_step_ + c;
-      for (int k = 0; k < kVectors; ++k) StoreVector(d, sums[phase][k], at + k * lanes);
+      for (int k = 0; k < kVectors; ++k) stores.store(d, sums[phase][k], at + k * lanes);
     }
   }
-  HWY_INLINE void gather_one(std::span<const PixelRow<T>> rows, std::span<const Reader> readers,
-                             T* pixel) const {
+  HWY_INLINE void gather_one(std::span<const Row> rows, std::span<const Reader> readers,
+                             const VectorStores& stores, T* pixel) const {
     const D d;
-    const DI di;
     for_each_vectors([&](auto vectors, std::int64_t c) CENOTE_VECTOR_LAMBDA {
       constexpr int kVectors = vectors;
       for (std::int64_t k = c; k < c + kVectors * lanes_of<T>(); k += lanes_of<T>()) {
         auto sum = hn::Zero(d);
-        for (const PixelRow<T>& row : rows) {
-          for (const Reader& reader : readers) {
-            const auto taps = PromoteTaps(di, row.taps + reader.output * tap_step_ + k);
-            const V grads = LoadVector(d, row.grads + reader.output * grad_step_ + k);
-            sum = hn::Add(sum, hit(taps, row.first_tap + reader.tap, grads));
-          }
+        for (const Row& row : rows) {
+          for (const Reader& reader : readers)
+            sum = hn::Add(sum, row.through(row.output(reader.output, k), reader.tap));
         }
-        StoreVector(d, sum, pixel + k);
+        stores.store(d, sum, pixel + k);
       }
     });
-  }
-  static HWY_INLINE V hit(VecOf<DI> taps, std::int64_t number, V grads) {
-    const auto same = hn::Eq(taps, hn::Set(DI(), static_cast<hn::TFromD<DI>>(number)));
-    return hn::IfThenElseZero(hn::RebindMask(D(), same), grads);
   }
 
   ColumnGroups columns_;
   std::int64_t channels_;
-  std::int64_t to_step_, grad_step_, tap_step_;  // from pixel to pixel
+  std::int64_t to_step_;  // from pixel to pixel
 };
 
-template <int kStride, int kTaps, class T>
-void GatherPixelGroups(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
-                       const Axes& axes) {
-  const PixelGroupGatherer<kStride, kTaps, T> gather(grad_x, grad_y, taps, axes[2]);
+/// row_of_outputs(state, n, reader) is the Row of outputs that read a row of grad_x; each thread has a State.
+template <class Row, class State, int kStride, int kTaps, class T, class RowOfOutputs>
+void ForEachPixelGroup(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
+                       const RowOfOutputs& row_of_outputs) {
+  const PixelGroupGatherer<kStride, kTaps, T, Row> gather(grad_x, axes[2]);
   const Cursor::Index units{1, 1, grad_x.size[0], grad_x.size[2], grad_x.size[3]};
   const auto bytes = static_cast<std::int64_t>(sizeof(T)) * grad_x.size[4] * grad_x.size[1];
+  const bool past = stores_past_caches(grad_x, grad_y);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    const VectorStores stores(past, grad_x, grad_x.size[1]);
+    State state;
     ReaderRows readers;
-    std::vector<PixelRow<T>> rows;
+    std::vector<Row> rows;
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       readers.collect(axes, at[3], at[4]);
       rows.clear();
-      for (std::int64_t i = 0; i < readers.count(); ++i) {
-        rows.push_back({row_of<const T>(grad_y, at[2], 0, readers[i].od, readers[i].oh),
-                        row_of<const std::uint8_t>(taps, at[2], 0, readers[i].od, readers[i].oh),
-                        readers[i].tap * axes[2].kernel()});
-      }
-      gather(rows, row_of<T>(grad_x, at[2], 0, at[3], at[4]));
+      for (std::int64_t i = 0; i < readers.count(); ++i)
+        rows.push_back(row_of_outputs(state, at[2], readers[i]));
+      gather(rows, stores, row_of<T>(grad_x, at[2], 0, at[3], at[4]));
     }
   });
 }
 
-/// Whether GatherPixelGroups serves these windows over channels-last tensors; taps are u8. AVX-512, two
+template <class Row, class State, class T, class RowOfOutputs>
+void ForEachPixelGroup(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
+                       const RowOfOutputs& rows) {
+  if (axes[2].stride() == 1) {
+    if (axes[2].kernel() == 2) return ForEachPixelGroup<Row, State, 1, 2, T>(grad_x, grad_y, axes, rows);
+    return ForEachPixelGroup<Row, State, 1, 3, T>(grad_x, grad_y, axes, rows);
+  }
+  if (axes[2].kernel() == 2) return ForEachPixelGroup<Row, State, 2, 2, T>(grad_x, grad_y, axes, rows);
+  ForEachPixelGroup<Row, State, 2, 3, T>(grad_x, grad_y, axes, rows);
+}
+
+template <class T>
+bool makes_pixel_groups(const Tensor5& grad_x, const Axis& w) {
+  return (w.kernel() == 2 || w.kernel() == 3) && w.stride() <= 2 && w.dilation() == 1 &&
+         grad_x.size[1] >= lanes_of<T>();
+}
+
+/// Whether pixel groups serve these windows over channels-last tensors; taps are u8. Max, AVX-512, two
 /// threads, against pixel after pixel: 3x3 stride 2 of [32, 64, 112, 112] f32 13.3 and 7.2 ms, of [1, 64,
 /// 112, 112] 0.38 and 0.17 ms, of [96, 480, 28, 28] 11.5 and 11.3 ms; 3x3 stride 1 of [16, 64, 112, 112] 9.7
 /// and 6.7 ms.
 template <class T>
 bool gathers_pixel_groups(const Tensor5& grad_x, const Axes& axes) {
   constexpr std::int64_t kMostBytes = 768;  // of a pixel
-  const Axis& w = axes[2];
   return grad_x.size[1] * static_cast<std::int64_t>(sizeof(T)) <= kMostBytes &&
-         (w.kernel() == 2 || w.kernel() == 3) && w.stride() <= 2 && w.dilation() == 1 &&
-         grad_x.size[1] >= lanes_of<T>();
+         makes_pixel_groups<T>(grad_x, axes[2]);
+}
+
+/// The same for averages, whose windows have few rows, so that few divisors differ.
+template <class T>
+bool averages_pixel_groups(const Tensor5& grad_x, const Axes& axes) {
+  constexpr std::int64_t kMostRows = 64;
+  return makes_pixel_groups<T>(grad_x, axes[2]) && axes[0].kernel() <= kMostRows / axes[1].kernel();
 }
 
 template <class T>
-void GatherPixelGroups(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
-                       const Axes& axes) {
-  if (axes[2].stride() == 1) {
-    if (axes[2].kernel() == 2) return GatherPixelGroups<1, 2, T>(grad_x, grad_y, taps, axes);
-    return GatherPixelGroups<1, 3, T>(grad_x, grad_y, taps, axes);
+void MaxBackwardOfPixelGroups(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
+                              const Axes& axes) {
+  struct State {};
+  const auto row = [&](State&, std::int64_t n, const ReaderRow& reader) {
+    return TappedRow<T>(row_of<const T>(grad_y, n, 0, reader.od, reader.oh), grad_y.stride[4],
+                        row_of<const std::uint8_t>(taps, n, 0, reader.od, reader.oh), taps.stride[4],
+                        reader.tap * axes[2].kernel());
+  };
+  ForEachPixelGroup<TappedRow<T>, State, T>(grad_x, grad_y, axes, row);
+}
+
+/// The inverses of the divisors of rows of outputs, a table for each factor of D and H.
+template <class Lane>
+class InverseRows {
+ public:
+  template <class Divisors>
+  const Lane* of_row(const Divisors& divisors, const Axis& w, std::int64_t od, std::int64_t oh) {
+    const std::int64_t factor = divisors.row(od, oh);
+    for (const auto& [of, inverses] : tables_) {
+      if (of == factor) return inverses.data();
+    }
+    std::vector<Lane> inverses(static_cast<std::size_t>(w.out()));
+    for (std::int64_t ow = 0; ow < w.out(); ++ow) {
+      const auto divisor = static_cast<double>(factor * divisors.column(ow));
+      inverses[static_cast<std::size_t>(ow)] = static_cast<Lane>(1 / divisor);
+    }
+    return tables_.emplace_back(factor, std::move(inverses)).second.data();
   }
-  if (axes[2].kernel() == 2) return GatherPixelGroups<2, 2, T>(grad_x, grad_y, taps, axes);
-  GatherPixelGroups<2, 3, T>(grad_x, grad_y, taps, axes);
+
+ private:
+  std::vector<std::pair<std::int64_t, std::vector<Lane>>> tables_;
+};
+
+/// The divisor of an output is divisors.row(od, oh) * divisors.column(ow).
+template <class T, class Divisors>
+void AvgBackwardOfPixelGroups(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
+                              const Divisors& divisors) {
+  const auto row = [&](InverseRows<LaneOf<T>>& inverses, std::int64_t n, const ReaderRow& reader) {
+    return ScaledRow<T>(row_of<const T>(grad_y, n, 0, reader.od, reader.oh), grad_y.stride[4],
+                        inverses.of_row(divisors, axes[2], reader.od, reader.oh));
+  };
+  ForEachPixelGroup<ScaledRow<T>, InverseRows<LaneOf<T>>, T>(grad_x, grad_y, axes, row);
 }
 
 }  // namespace HWY_NAMESPACE

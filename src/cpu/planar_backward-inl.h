@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/dense-inl.h"
 #include "cpu/planar-inl.h"
 #include "cpu/scatter-inl.h"
 
@@ -388,8 +389,11 @@ void DisjointAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
                          const Divisor& divisor) {
   const Axis& w = axes[2];
   const Cursor::Index units{1, grad_y.size[0], grad_y.size[1], grad_y.size[2], grad_y.size[3]};
-  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * new_rows(axes[1]);
+  const std::int64_t row_bytes = static_cast<std::int64_t>(sizeof(T)) * w.in();
+  const std::int64_t bytes = row_bytes * new_rows(axes[1]);
+  const bool past = dense_elements(grad_x) && stores_past_caches(grad_x, grad_y);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    OutputLines lines;
     SpreadRow<T> row(w);
     ColumnDivisors<LaneOf<T>> columns;
     columns.set(w, divisor, 0, w.out());
@@ -407,7 +411,11 @@ void DisjointAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
           T* const to = row_of<T>(grad_x, at[1], at[2], d, h);
           const bool read =
               in_depth && h >= axes[1].start(at[4]) && h < axes[1].start(at[4]) + axes[1].kernel();
-          if (read) {
+          if (past) {
+            T* const near = reinterpret_cast<T*>(lines.room(to, row_bytes));
+            read ? copy_row(spread, near, 1, w.in()) : fill_row(near, 1, w.in(), T{0});
+            lines.done(row_bytes);
+          } else if (read) {
             copy_ahead(spread, to, grad_x.stride[4], w.in());
           } else {
             fill_row(to, grad_x.stride[4], w.in(), T{0});

@@ -15,6 +15,7 @@
 
 #include "core/parallel.h"
 #include "cpu/dense-inl.h"
+#include "cpu/past_caches-inl.h"
 #include "cpu/rows-inl.h"
 #include "cpu/scratch.h"
 #include "cpu/vector-inl.h"
@@ -104,7 +105,7 @@ HWY_INLINE bool PixelsFromPlanes(D d, const PlaneRun<const T>& from, hn::TFromD<
     for (std::size_t i = 0; i < kLanes; ++i) {
       v[i] = load(d, plane[i] + at, part);
       if constexpr (std::is_floating_point_v<hn::TFromD<D>>) seen[i % 2] = hn::Add(seen[i % 2], v[i]);
-      if (sizeof(T) > 1 || i % 4 == 0) hwy::Prefetch(plane[i] + at + from.ahead);
+      if (sizeof(T) > 1 || i % 4 == 0) prefetch_for_read(plane[i] + at + from.ahead);
     }
     Transpose(d, v);
     hn::TFromD<D>* pixel = to + at * kStep;
@@ -132,7 +133,7 @@ HWY_NOINLINE void PlanesFromPixels(D d, const hn::TFromD<D>* from, const PlaneRu
     if (to.planes >= kStep && to.positions >= kStep) {
       for (std::size_t i = 0; i < kLanes; ++i, plane += to.step) {
         store(v[i], plane, std::size_t{0});
-        prefetch_for_write(plane + to.ahead);
+        if (to.ahead != 0) prefetch_for_write(plane + to.ahead);
       }
       continue;
     }
@@ -330,6 +331,34 @@ Lane* resize_for_pixels(Scratch<Lane>& memory, std::int64_t lines, std::int64_t 
   return memory.resize(static_cast<std::size_t>(std::max(lines * columns, kLanes) * kLanes));
 }
 
+/// Stores what blocks made to dense planes: at once, or by way of memory in the nearest caches, whose lines
+/// are then stored past them. One per thread.
+template <class T>
+class PlaneStores {
+ public:
+  explicit PlaneStores(bool past) : past_(past) {}
+  PlaneStores(const PlaneStores&) = delete;
+  PlaneStores& operator=(const PlaneStores&) = delete;
+  ~PlaneStores() {
+    if (past_) hwy::FlushStream();
+  }
+  /// As PlanesFromPixels.
+  template <class D, class Store>
+  void store(D d, const hn::TFromD<D>* from, const PlaneRun<T>& to, const Store& store) {
+    if (!past_) return PlanesFromPixels(d, from, to, store);
+    const std::int64_t count = to.planes * to.positions;
+    T* const near = memory_.resize(static_cast<std::size_t>(count) + kMaxLanes<std::uint8_t>);
+    PlanesFromPixels(d, from, PlaneRun<T>{near, to.positions, to.planes, to.positions, 0}, store);
+    if (to.step == to.positions) return CopyPastCaches(near, to.data, count);
+    for (std::int64_t i = 0; i < to.planes; ++i)
+      CopyPastCaches(near + i * to.positions, to.data + i * to.step, to.positions);
+  }
+
+ private:
+  bool past_;
+  Scratch<T> memory_;
+};
+
 /// Makes the planes of a tensor block by block from those of another one, or of several alike: work(state,
 /// block, next, in, out) makes the pixels `out` of a block. There is memory `in` for the pixels of those that
 /// it is made from, which it reads itself, and each thread has a State; `next` is the block after it.
@@ -338,8 +367,10 @@ void ForEachBlock(const LineReads& reads, const From& from, const To& to, const 
   using Lane = LaneOf<T>;
   const PlaneBlocks blocks(reads, from, to, static_cast<std::int64_t>(kMaxLanes<T>), sizeof(Lane));
   const Planes<T> made(to);
+  const bool past = stores_past_caches(from, to);
   parallel_for(blocks.count(), blocks.grain(), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     State state;
+    PlaneStores<T> stores(past);
     Scratch<Lane> memory_in;
     Scratch<Lane> memory_out;
     Lane* const in = resize_for_pixels(memory_in, blocks.most_from(), from.size[4]);
@@ -348,8 +379,7 @@ void ForEachBlock(const LineReads& reads, const From& from, const To& to, const 
       const Block block = blocks[i];
       const Block next = blocks[std::min(i + 1, blocks.count() - 1)];
       work(state, block, next, in, out);
-      PlanesFromPixels(WideTag<T>(), out, made.run(block, block.to, next, next.to),
-                       StoreElements<WideTag<T>>());
+      stores.store(WideTag<T>(), out, made.run(block, block.to, next, next.to), StoreElements<WideTag<T>>());
     }
   });
 }

@@ -130,7 +130,7 @@ HWY_INLINE void PrefetchRows(const InputRows<T>& rows, std::int64_t offset) {
       tall ? rows.row(rows.count() - 1) - rows.row(0) + (rows.row(1) - rows.row(0)) : kAhead;
   for (std::int64_t row = tall ? 0 : std::max<std::int64_t>(rows.count() - 2, 0); row < rows.count(); ++row) {
     for (std::int64_t line = 0; line < 2 * lanes; line += kLine) {
-      hwy::Prefetch(rows.row(row) + offset + ahead + line);
+      prefetch_for_read(rows.row(row) + offset + ahead + line);
     }
   }
 }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "cpu/past_caches-inl.h"
 #include "cpu/rows-inl.h"
 #include "cpu/vector-inl.h"
 #include "hwy/highway.h"
@@ -53,6 +54,23 @@ bool dense_planes(const Tensor& tensor) {
   const auto& stride = tensor.stride;
   return (size[4] == 1 || stride[4] == 1) && (size[3] == 1 || stride[3] == size[4]) &&
          (size[2] == 1 || stride[2] == size[3] * size[4]);
+}
+
+/// Whether planes of so many bytes, to which elements are scattered, are stored past the caches: by way of a
+/// plane that stays in them.
+template <class... Sources>
+bool scatters_past_caches(const Tensor5& to, std::int64_t plane_bytes, const Sources&... sources) {
+  constexpr std::int64_t kNearBytes = 256 << 10;
+  return plane_bytes <= kNearBytes && dense_planes(to) && stores_past_caches(to, sources...);
+}
+
+/// All planes of a tensor as one of that size in `lines`, where it belongs to plane (n, c).
+template <class T>
+Tensor5 near_plane(Tensor5 tensor, std::int64_t n, std::int64_t c, std::int64_t plane_bytes,
+                   OutputLines& lines) {
+  tensor.data = lines.room(plane_of<T>(tensor, n, c), plane_bytes);
+  tensor.stride[0] = tensor.stride[1] = 0;
+  return tensor;
 }
 
 template <class T>

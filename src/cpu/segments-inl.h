@@ -51,7 +51,8 @@ HWY_NOINLINE Total<Reduction, T> ReduceContiguous(const T* from, std::int64_t co
     auto chain3 = load(i + 3 * lanes);
     const std::int64_t end = std::min(count, i + 4 * kSumBlock * lanes);
     for (i += 4 * lanes; i + 4 * lanes <= end; i += 4 * lanes) {
-      for (std::int64_t line = 0; line < 4 * lanes; line += kLine) hwy::Prefetch(from + i + kAhead + line);
+      for (std::int64_t line = 0; line < 4 * lanes; line += kLine)
+        prefetch_for_read(from + i + kAhead + line);
       chain0 = Reduction::combine(d, chain0, load(i));
       chain1 = Reduction::combine(d, chain1, load(i + lanes));
       chain2 = Reduction::combine(d, chain2, load(i + 2 * lanes));

@@ -159,7 +159,7 @@ HWY_NOINLINE void ReduceRowsTogether(const SharedRows<T>& shared, std::int64_t s
                         (shared.height + (kRowBatch - 1) * shared.step) * shared.pitch + origin;
   for (std::int64_t col = 0; col < tile.cols; col += 2 * lanes) {
     for (std::int64_t row = 0; row < kRowBatch * shared.step; ++row)
-      hwy::Prefetch(next + row * shared.pitch + col * stride);
+      prefetch_for_read(next + row * shared.pitch + col * stride);
     VecOf<RowTag<T>> low[kRowBatch];
     VecOf<RowTag<T>> high[kRowBatch];
     reduce(col, low);

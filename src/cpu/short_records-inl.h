@@ -208,13 +208,17 @@ class IndexSink {
 
   /// `across`: the next row is that of the next channel, else that of the next oh.
   IndexSink(const Tensor5& indices, const Axes& axes, const WindowNumbers& numbers, const Cursor::Index& at,
-            bool across)
-      : dtype_(indices.dtype), origin_(numbers.origin()), outs_(axes[2].out()) {
+            bool across, OutputLines* lines)
+      : dtype_(indices.dtype),
+        origin_(numbers.origin()),
+        outs_(axes[2].out()),
+        bytes_(outs_ * static_cast<std::int64_t>(size_of(dtype_))) {
     const auto size = static_cast<std::int64_t>(size_of(dtype_));
     const auto& stride = indices.stride;
     const std::int64_t offset = at[0] * stride[0] + at[1] * stride[1] + at[2] * stride[2] + at[3] * stride[3];
-    to_ = static_cast<char*>(indices.data) + offset * size;
+    place_ = static_cast<char*>(indices.data) + offset * size;
     step_ = (across ? stride[1] : stride[3]) * size;
+    lines_ = step_ == bytes_ ? lines : nullptr;
     if (dtype_ == DType::i64) {
       const std::int64_t line = axes[0].taps(at[2]).position * axes[1].in() + axes[1].taps(at[3]).position;
       origin_ += line * axes[2].in() - axes[2].padding();
@@ -239,13 +243,17 @@ class IndexSink {
     }
   }
   void next_row() {
-    to_ += step_;
+    if (lines_ != nullptr) lines_->done(bytes_);
+    place_ += step_;
     origin_ += per_row_;
     begin_row();
   }
 
  private:
-  void begin_row() const { ask_ahead(to_, outs_ * static_cast<std::int64_t>(size_of(dtype_))); }
+  void begin_row() {
+    to_ = lines_ != nullptr ? lines_->room(place_, bytes_) : place_;
+    if (lines_ == nullptr) ask_ahead(to_, bytes_);
+  }
 
   template <class Index>
   Index* to(std::int64_t m) const {
@@ -253,19 +261,24 @@ class IndexSink {
   }
 
   DType dtype_;
-  char* to_;
+  char* place_;  // where the row belongs
+  char* to_;     // where it is stored
   std::int64_t step_;
   std::int64_t origin_;  // of the first output; what a key is to be added to
   std::int64_t per_out_ = 0;
   std::int64_t per_row_ = 0;
   std::int64_t outs_;
+  std::int64_t bytes_;  // of a row
+  OutputLines* lines_;  // that rows are collected in, if any
 };
 
 /// What becomes of maxima and keys.
 template <class T>
 struct MaxWithIndexRow {
-  struct State {};
-  State thread_state() const { return {}; }
+  struct State : RowsState {
+    RowsState indices;
+  };
+  State thread_state() const { return {{{}, past}, {{}, past}}; }
 
   struct Emitter : RowsSink<T> {
     HWY_INLINE void operator()(std::int64_t m,
@@ -279,9 +292,10 @@ struct MaxWithIndexRow {
     }
     IndexSink<T> indices;
   };
-  Emitter emitter(State&, const Cursor::Index& at, std::int64_t first_out, std::int64_t outs,
+  Emitter emitter(State& state, const Cursor::Index& at, std::int64_t first_out, std::int64_t outs,
                   std::int64_t step) const {
-    return {{y, at, first_out, outs, step}, {indices, axes, numbers, at, across}};
+    return {{y, at, first_out, outs, step, state.lines_to_fill()},
+            {indices, axes, numbers, at, across, state.indices.lines_to_fill()}};
   }
 
   const Tensor5& y;
@@ -289,6 +303,7 @@ struct MaxWithIndexRow {
   const Axes& axes;
   const WindowNumbers& numbers;
   bool across;
+  bool past;  // the caches
 };
 
 /// Whether each window along an axis has an element.
@@ -313,7 +328,8 @@ void MaxOfShortRowsWithIndices(const ConstTensor5& x, const Tensor5& y, const Te
                                const Axes& axes) {
   const WindowNumbers numbers(axes, indices.dtype == DType::i64);
   const bool across = planes_together(x, axes, sizeof(T)) > 1;
-  PoolShortRows<T>(KeyedRows<T>{numbers}, x, y, axes, MaxWithIndexRow<T>{y, indices, axes, numbers, across});
+  PoolShortRows<T>(KeyedRows<T>{numbers}, x, y, axes,
+                   MaxWithIndexRow<T>{y, indices, axes, numbers, across, stores_past_caches(x, y, indices)});
 }
 
 }  // namespace HWY_NAMESPACE

@@ -105,16 +105,16 @@ class ReducedColumns {
   }
 };
 
-/// Asks for the columns from `column` on of what the next output rows will read: new rows, 2 KiB ahead.
-/// [32, 64, 112, 112] f32 max, 3x3 stride 2, beyond the caches: 6.0 ms without, 5.6 ms with.
+/// Asks for the columns from `column` on of what the next output rows will read: new rows, 4 KiB ahead.
+/// [32, 64, 112, 112] f32 max, 3x3 stride 2, beyond the caches, EPYC: 6.5 ms without, 4.2 ms with.
 template <int kRows, class T>
 HWY_INLINE void PrefetchNewRows(const InputRows<T>& input, const MovingRows<kRows, T>& rows,
                                 std::int64_t column, std::int64_t count) {
   constexpr std::int64_t kSize = sizeof(T);
-  constexpr std::int64_t kAhead = 2048 / kSize;
+  constexpr std::int64_t kAhead = 4096 / kSize;
   constexpr std::int64_t kLine = 64 / kSize;
-  const auto ask = [&](std::int64_t row) {
-    for (std::int64_t i = 0; i < count; i += kLine) hwy::Prefetch(rows[row] + column + kAhead + i);
+  const auto ask = [&](std::int64_t row) CENOTE_VECTOR_LAMBDA {
+    for (std::int64_t i = 0; i < count; i += kLine) prefetch_for_read(rows[row] + column + kAhead + i);
   };
   if constexpr (kRows == 2 || kRows == 3) {  // mostly of one slice, with stride 2
     ask(kRows - 2);

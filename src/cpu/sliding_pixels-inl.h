@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cpu/channels_last-inl.h"
+#include "cpu/past_caches-inl.h"
 #include "cpu/scatter-inl.h"
 #include "cpu/short_windows-inl.h"
 
@@ -39,7 +40,7 @@ class PixelColumns {
     const D d;
     const auto load = [&](std::int64_t row) CENOTE_VECTOR_LAMBDA {
       const T* const from = rows_.row(row) + position * step_ + c;
-      if (row + kStride >= count()) hwy::Prefetch(from + ahead_);
+      if (row + kStride >= count()) prefetch_for_read(from + ahead_);
       const auto elements = LoadVector(d, from);
       if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, elements);
       return elements;
@@ -63,7 +64,7 @@ class PixelColumns {
 /// of output ow. False where a NaN got lost, or perhaps.
 template <class Reduction, int kStride, int kTaps, int kRows, int kVectors, class T, class Finish>
 HWY_NOINLINE bool SlideAlong(const InputRows<T>& rows, const Axis& w, std::int64_t step, std::int64_t c,
-                             T* to, std::int64_t to_step, const Finish& finish) {
+                             const VectorStores& stores, T* to, std::int64_t to_step, const Finish& finish) {
   constexpr int kShared = kTaps - kStride;  // columns that neighbouring windows have both
   const WideTag<T> d;
   using V = VecOf<decltype(d)>;
@@ -87,8 +88,8 @@ HWY_NOINLINE bool SlideAlong(const InputRows<T>& rows, const Axis& w, std::int64
     for (int v = 0; v < kVectors; ++v) {
       V window = Reduction::combine(d, columns[0][v], columns[1][v]);
       if constexpr (kTaps == 3) window = Reduction::combine(d, window, columns[2][v]);
-      prefetch_for_write(to + c + v * lanes + pixels.kAhead);
-      StoreVector(d, finish_vector(d, window), to + c + v * lanes);
+      if (!stores.past()) prefetch_for_write(to + c + v * lanes + pixels.kAhead);
+      stores.store(d, finish_vector(d, window), to + c + v * lanes);
       for (int tap = 0; tap < kShared; ++tap) columns[tap][v] = columns[tap + kStride][v];
     }
   }
@@ -103,8 +104,8 @@ HWY_NOINLINE bool SlideAlong(const InputRows<T>& rows, const Axis& w, std::int64
 /// neighbouring windows share, and the column that comes to it.
 template <class Reduction, int kStride, int kTaps, int kRows, class T, class Finish>
 HWY_NOINLINE bool SlidePixels(const InputRows<T>& rows, const Axis& w, std::int64_t step,
-                              std::int64_t channels, LaneOf<T>* memory, T* to, std::int64_t to_step,
-                              const Finish& finish) {
+                              std::int64_t channels, LaneOf<T>* memory, const VectorStores& stores, T* to,
+                              std::int64_t to_step, const Finish& finish) {
   constexpr int kShared = kTaps - kStride;
   constexpr int kVectors = 4;
   const WideTag<T> d;
@@ -142,9 +143,9 @@ HWY_NOINLINE bool SlidePixels(const InputRows<T>& rows, const Axis& w, std::int6
         }
         V window = Reduction::combine(d, columns[0], columns[1]);
         if constexpr (kTaps == 3) window = Reduction::combine(d, window, columns[2]);
-        prefetch_for_write(to + c + pixels.kAhead);
+        if (!stores.past()) prefetch_for_write(to + c + pixels.kAhead);
         if constexpr (kShared > 0) hn::StoreU(columns[kTaps - 1], d, kept[2] + c);
-        StoreVector(d, finish_vector(d, window), to + c);
+        stores.store(d, finish_vector(d, window), to + c);
       });
     };
     if (pixels.has(position + kShared) && pixels.has(position + kTaps - 1)) {
@@ -202,7 +203,9 @@ void ForEachSlidingRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes
   constexpr int kVectors = 4;
   const Cursor::Index units{y.size[0], y.size[2], y.size[3], 1, 1};
   const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * channels;
+  const bool past = stores_past_caches(x, y);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    const VectorStores stores(past, y, channels);
     InputRows<T> rows;
     Scratch<LaneOf<T>> memory;
     if (channels > kVectors * lanes) memory.resize(static_cast<std::size_t>(3 * channels));
@@ -214,12 +217,12 @@ void ForEachSlidingRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes
       const auto of_row = finish(state, at);
       const auto along = [&]<class Some, int kStride, int kTaps, int kRows>() HWY_ATTR {
         if (channels > kVectors * lanes) {
-          return SlidePixels<Some, kStride, kTaps, kRows>(rows, w, x.stride[4], channels, memory.get(), to,
-                                                          y.stride[4], of_row);
+          return SlidePixels<Some, kStride, kTaps, kRows>(rows, w, x.stride[4], channels, memory.get(),
+                                                          stores, to, y.stride[4], of_row);
         }
         const auto slide = [&]<int kSome>(std::int64_t c) HWY_ATTR {
-          return SlideAlong<Some, kStride, kTaps, kRows, kSome>(rows, w, x.stride[4], c, to, y.stride[4],
-                                                                of_row);
+          return SlideAlong<Some, kStride, kTaps, kRows, kSome>(rows, w, x.stride[4], c, stores, to,
+                                                                y.stride[4], of_row);
         };
         if (channels == kVectors * lanes) return slide.template operator()<kVectors>(0);
         bool right = true;

@@ -15,6 +15,7 @@
 
 #include "core/parallel.h"
 #include "cpu/dense-inl.h"
+#include "cpu/past_caches-inl.h"
 #include "cpu/rows-inl.h"
 #include "cpu/vector-inl.h"
 
@@ -81,21 +82,28 @@ void FlatTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTens
     }
     to[i] = static_cast<T>(sum);
   };
+  const bool past = stores_past_caches(grad_x, grad_y, taps);
   constexpr std::int64_t kChunk = 1 << 12;
   parallel_for(ceil_divide(total, kChunk), 4, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     std::int64_t i = begin * kChunk;
     const std::int64_t last = std::min(end * kChunk, total);
     const std::int64_t inner_end = std::min(last, total - offsets.reach()) - lanes;
-    for (; i < std::min(last, offsets.reach()); ++i) add_one(i);
+    const VectorStores stores(past);
+    const auto before_vectors = [&] {
+      return i < offsets.reach() || (stores.past() && bytes_into_line(to + i) != 0);
+    };
+    for (; i < last && before_vectors(); ++i) add_one(i);
     for (; i <= inner_end; i += lanes) {
+      prefetch_for_read(grads + i + offsets.reach() + kReadAhead<T>);
+      prefetch_for_read(numbers + i + offsets.reach() + kReadAhead<T>);
       auto sum = hn::Zero(d);
       for (std::size_t tap = offsets.count(); tap-- > 0;) {
         const std::int64_t output = i - offsets[tap];
         const auto hit = hn::Eq(PromoteTaps(di, numbers + output), hn::Set(di, static_cast<Key>(tap)));
         sum = hn::Add(sum, hn::IfThenElseZero(hn::RebindMask(d, hit), LoadVector(d, grads + output)));
       }
-      prefetch_for_write(to + i + 4096 / static_cast<std::int64_t>(sizeof(T)));
-      StoreVector(d, sum, to + i);
+      if (!stores.past()) prefetch_for_write(to + i + 4096 / static_cast<std::int64_t>(sizeof(T)));
+      stores.store(d, sum, to + i);
     }
     for (; i < last; ++i) add_one(i);
   });

@@ -18,7 +18,9 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "cpu/dense-inl.h"
 #include "cpu/layout.h"
+#include "cpu/past_caches-inl.h"
 #include "cpu/rows-inl.h"
 #include "cpu/vector-inl.h"
 #include "hwy/highway.h"
@@ -101,6 +103,8 @@ class WideRows {
     const hn::RebindToSigned<decltype(d)> di;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
     std::int64_t ow = 0;
+    ask_ahead_of_reads(grads, outputs_);
+    ask_ahead_of_reads(taps, outputs_);
     for (; ow + lanes <= outputs_; ow += lanes) {
       hn::Store(LoadVector(d, grads + ow), d, wide_grads + ow);
       hn::Store(PromoteTaps(di, taps + ow), di, wide_taps + ow);
@@ -247,7 +251,11 @@ void GatherRows(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTe
   const PlaneReaders readers(axes, grad_y, taps);
   const Cursor::Index units{1, grad_x.size[0], grad_x.size[1], grad_x.size[2], grad_x.size[3]};
   const auto bytes = static_cast<std::int64_t>(sizeof(T)) * grad_x.size[4];
+  // [96, 64, 147, 147] 3x3 stride 2, EPYC, two threads: f32 28.0 ms at once, 24.1 ms so, but bf16 18.6
+  // and 20.2 ms.
+  const bool past = sizeof(T) == 4 && dense_elements(grad_x) && stores_past_caches(grad_x, grad_y, taps);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    OutputLines lines;
     WideRows<T> wide(axes[2].out(), most_readers(axes[0]) * most_readers(axes[1]));
     std::vector<WideRow<T>> rows(static_cast<std::size_t>(most_readers(axes[0]) * most_readers(axes[1])));
     Cursor at(units, begin);
@@ -264,6 +272,11 @@ void GatherRows(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTe
           row.numbers[static_cast<std::size_t>(tap)] = static_cast<Key>(reader.first_tap + tap);
       }
       T* const to = row_of<T>(grad_x, at[1], at[2], at[3], at[4]);
+      if (past) {
+        gather(rows.data(), count, reinterpret_cast<T*>(lines.room(to, bytes)));
+        lines.done(bytes);
+        continue;
+      }
       ask_ahead(to, axes[2].in());
       gather(rows.data(), count, to);
     }

@@ -242,13 +242,17 @@ void ScatterPlanes(const Tensor5& grad_x, const ConstTensor5& grad_y, const Cons
   const std::int64_t bands = bands_for(grad_x, axes[cut]);
   const auto bytes = static_cast<std::int64_t>(sizeof(T)) * grad_x.size[2] * grad_x.size[3] * grad_x.size[4];
   const Cursor::Index units{1, 1, grad_x.size[0], grad_x.size[1], bands};
+  const bool past = bands == 1 && scatters_past_caches(grad_x, bytes, grad_y, taps);
   parallel_for(
       Cursor::total(units), row_grain(bytes / bands), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+        OutputLines lines;
         Cursor at(units, begin);
         for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
           Range part[2] = {{0, axes[0].in()}, {0, axes[1].in()}};
           part[cut] = {axes[cut].in() * at[4] / bands, axes[cut].in() * (at[4] + 1) / bands};
-          ScatterBand<T, Tap>(grad_x, grad_y, taps, axes, table, inside, at[2], at[3], {part[0], part[1]});
+          const Tensor5 to = past ? near_plane<T>(grad_x, at[2], at[3], bytes, lines) : grad_x;
+          ScatterBand<T, Tap>(to, grad_y, taps, axes, table, inside, at[2], at[3], {part[0], part[1]});
+          if (past) lines.done(bytes);
         }
       });
 }

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 
 #include "cpu/planar-inl.h"
 #include "cpu/scatter-inl.h"
@@ -128,22 +129,28 @@ HWY_INLINE VecOf<D> LoadOfRow(D d, const T* from, std::int64_t stride, std::int6
   return LoadLanes<false>(d, from, stride, part);
 }
 
-/// Whether all elements of a tensor of one plane are finite.
+/// Whether sums of so many elements of a tensor of one image are finite, whichever they are.
 template <class T>
-HWY_NOINLINE bool AllFinite(const Tensor5& plane) {
+HWY_NOINLINE bool SumsAreFinite(const ConstTensor5& of, std::int64_t terms) {
   const WideTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  auto seen = hn::Zero(d);  // NaN after anything else than a finite number
-  for (std::int64_t z = 0; z < plane.size[2]; ++z) {
-    for (std::int64_t h = 0; h < plane.size[3]; ++h) {
-      const T* const row = row_of<const T>(plane, 0, 0, z, h);
-      for (std::int64_t i = 0; i < plane.size[4]; i += lanes) {
-        const auto v = LoadOfRow(d, row + i * plane.stride[4], plane.stride[4], plane.size[4] - i);
-        seen = hn::Add(seen, hn::Mul(v, hn::Zero(d)));
+  const auto most =
+      hn::Set(d, std::numeric_limits<T>::max() / static_cast<T>(terms) / 2);  // halved: they round
+  bool finite = true;
+  for (std::int64_t c = 0; c < of.size[1]; ++c) {
+    for (std::int64_t z = 0; z < of.size[2]; ++z) {
+      for (std::int64_t h = 0; h < of.size[3]; ++h) {
+        const T* const row = row_of<const T>(of, 0, c, z, h);
+        auto small = hn::Le(hn::Zero(d), most);
+        for (std::int64_t i = 0; i < of.size[4]; i += lanes) {
+          const auto v = LoadOfRow(d, row + i * of.stride[4], of.stride[4], of.size[4] - i);
+          small = hn::And(small, hn::Le(hn::Abs(v), most));
+        }
+        finite = finite && hn::AllTrue(d, small);
       }
     }
   }
-  return hn::AllFalse(d, hn::IsNaN(seen));
+  return finite;
 }
 
 /// Working memory for the quotients of a part.
@@ -185,7 +192,7 @@ class Quotients {
     if (factor != factor_) invert(factor, count);
     constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
     for (std::int64_t i = 0; i < count; i += lanes) {
-      hwy::Prefetch(from + i * stride + kAhead);
+      prefetch_for_read(from + i * stride + kAhead);
       const auto v = LoadOfRow(d, from + i * stride, stride, count - i);
       hn::StoreU(hn::Mul(v, hn::LoadU(d, inverses_.get() + i)), d, to + i);
     }
@@ -219,13 +226,16 @@ void UnitStrideAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, co
   constexpr std::int64_t kBudget = (256 << 10) / static_cast<std::int64_t>(sizeof(T));
   const QuotientBlocks blocks(axes, kBudget, column_step);
   const std::int64_t common = common_divisor(axes, divisor);
+  const std::int64_t taps = axes[0].kernel() * axes[1].kernel() * axes[2].kernel();
   const Cursor::Index units{grad_x.size[0], grad_x.size[1], blocks.parts(0), blocks.parts(1),
                             blocks.parts(2)};
   const std::int64_t positions = axes[0].in() * axes[1].in() * axes[2].in();
   const std::int64_t bytes =
       static_cast<std::int64_t>(sizeof(T)) * positions / (units[2] * units[3] * units[4]);
+  const bool past = stores_past_caches(grad_x, grad_y);
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     const SerialScope serial;
+    const PastCachesScope parts(past);
     Quotients<T> quotients(axes, divisor);
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end;) {
@@ -238,15 +248,21 @@ void UnitStrideAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, co
       const auto sum_quotients = [&](const Channels& channels) {
         average(to(channels), quotients.compute(grad_y, channels, part), readers, Divisor{true, 1});
       };
+      // Of gradients whose sum is divided; false where it may leave the range of T, and that of quotients
+      // does not.
+      const auto divide_sums = [&](const Channels& channels) {
+        const auto from =
+            part_of<const T>(grad_y, channels, part[0].outputs, part[1].outputs, part[2].outputs);
+        if (!SumsAreFinite<T>(from, taps)) return false;
+        average(to(channels), from, readers, Divisor{true, common});
+        return true;
+      };
       if (common == 0) {
         sum_quotients(all);
-      } else {
-        average(to(all), part_of<const T>(grad_y, all, part[0].outputs, part[1].outputs, part[2].outputs),
-                readers, Divisor{true, common});
-        // A sum may leave the range of T where that of the quotients does not.
+      } else if (!divide_sums(all)) {
         for (std::int64_t i = 0; i < all.count; ++i) {
           const Channels plane{all.n, all.first + i, 1};
-          if (!AllFinite<T>(to(plane))) sum_quotients(plane);
+          if (!divide_sums(plane)) sum_quotients(plane);
         }
       }
       for (std::int64_t i = 0; i < all.count; ++i, ++unit) at.next();

@@ -28,7 +28,7 @@ template <class T>
 void PrefetchGathered(const T* next, std::int64_t count) {
   constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
   constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
-  for (std::int64_t i = 0; i < count; i += kLine) hwy::Prefetch(next + i + kAhead);
+  for (std::int64_t i = 0; i < count; i += kLine) prefetch_for_read(next + i + kAhead);
 }
 
 /// Reads one run. Returns whether an index lay outside of the plane.

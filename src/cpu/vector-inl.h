@@ -62,14 +62,33 @@ constexpr bool kMasksAccess = HWY_TARGET == HWY_AVX3 || (HWY_TARGET == HWY_AVX2 
 /// Whether the machine converts f16.
 constexpr bool kConvertsHalf = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
 
-/// A hint: any address will do. (Compilers turn __builtin_prefetch into a prefetch for reading where the
-/// baseline lacks one for writing; processors that do lack it ignore the instruction.)
-inline void prefetch_for_write(const void* address) {
+/// Hints: any address will do. (g++ 12 leaves out functions that do nothing but prefetch by intrinsics, if it
+/// does not inline them. Compilers turn __builtin_prefetch for writing into one for reading where the
+/// baseline lacks the other; processors that do lack it ignore the instruction.)
+HWY_INLINE void prefetch_for_read(const void* address) {
+#if HWY_ARCH_X86
+  asm volatile("prefetcht0 (%0)" : : "r"(address));
+#else
+  __builtin_prefetch(address, 0);
+#endif
+}
+HWY_INLINE void prefetch_for_write(const void* address) {
 #if HWY_ARCH_X86
   asm volatile("prefetchw (%0)" : : "r"(address));
 #else
   __builtin_prefetch(address, 1);
 #endif
+}
+
+/// How far ahead of what is read memory is asked for.
+template <class T>
+constexpr std::int64_t kReadAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
+
+/// Asks for the memory that far beyond `count` elements that are read now.
+template <class T>
+HWY_INLINE void ask_ahead_of_reads(const T* from, std::int64_t count) {
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t i = 0; i < count; i += kLine) prefetch_for_read(from + i + kReadAhead<T>);
 }
 
 /// Asks for the memory a page beyond `count` elements that are written now.

@@ -75,7 +75,7 @@ void Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, cons
 template <class T>
 void AvgRows(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
   const Axes axes = forward_axes(window, x, y);
-  PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor});
+  PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor, stores_past_caches(x, y)});
 }
 
 /// The same of flat rows of whole pixels, which have so many channels.
@@ -99,7 +99,8 @@ void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
     if (few_outputs(axes)) return ScatterChannels<T, Tap>(grad_x, grad_y, taps, axes);
     tabulate_row_readers(axes);
     if constexpr (std::is_same_v<Tap, std::uint8_t>) {
-      if (gathers_pixel_groups<T>(grad_x, axes)) return GatherPixelGroups<T>(grad_x, grad_y, taps, axes);
+      if (gathers_pixel_groups<T>(grad_x, axes))
+        return MaxBackwardOfPixelGroups<T>(grad_x, grad_y, taps, axes);
     }
     return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
   }
@@ -158,6 +159,8 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
                                       flat_axes(axes, window[2], channels), divisor, average, channels);
     }
     tabulate_row_readers(axes);
+    if (averages_pixel_groups<T>(grad_x, axes))
+      return AvgBackwardOfPixelGroups<T>(grad_x, grad_y, axes, divide);
     return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, divide);
   }
   if (covers_planes(axes, divide)) return GlobalTable()->avg_backward(grad_x, grad_y);

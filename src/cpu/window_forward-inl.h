@@ -95,7 +95,7 @@ void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
       if (flat_planes<T>(x, y, axes)) return MaxOfFlatPlanes<T>(x, y, axes);
       if (pools_blocks<T>(x, y, axes)) return MaxOfBlocks<T>(x, y, axes);
     }
-    return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y});
+    return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y, stores_past_caches(x, y)});
   }
   if (slides_pixels<T>(axes, x.size[1])) return SlidingMax<T>(x, y, axes);
   if (!pools_flat_rows(x, y, axes, kFewestFlatTapsOfMax)) {
@@ -104,7 +104,8 @@ void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
     return ChannelsLastMax<T>(x, y, axes);
   }
   const Tensor5 to = flat_rows(y);
-  PoolRows<MaxReduction, T>(flat_rows(x), to, flat_axes(axes, window[2], x.size[1]), MaxRow<T>{to});
+  PoolRows<MaxReduction, T>(flat_rows(x), to, flat_axes(axes, window[2], x.size[1]),
+                            MaxRow<T>{to, stores_past_caches(x, y)});
 }
 
 template <class T>
@@ -150,7 +151,7 @@ void PoolAvg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
              const Divisor& divisor) {
   if (!channels_last(x, y)) {
     if (pools_blocks<T>(x, y, axes)) return AvgOfBlocks<T>(x, y, axes, WindowDivisors{axes, divisor});
-    return PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor});
+    return PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor, stores_past_caches(x, y)});
   }
   // Where f16 passes through working memory, its blocks of channels must agree on the loops of sums.
   if (kConvertsHalf && slides_pixels<T>(axes, x.size[1]))
@@ -162,7 +163,7 @@ void PoolAvg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
   }
   const Tensor5 to = flat_rows(y);
   const Axes flat = flat_axes(axes, window[2], x.size[1]);
-  PoolRows<SumReduction, T>(flat_rows(x), to, flat, AvgRow<T>{to, flat, divisor});
+  PoolRows<SumReduction, T>(flat_rows(x), to, flat, AvgRow<T>{to, flat, divisor, stores_past_caches(x, y)});
 }
 
 }  // namespace HWY_NAMESPACE

@@ -102,6 +102,20 @@ TEST_F(EnvironmentDeathTest, ThreadsAreSetOrRefused) {
   EXPECT_EXIT(bad("99999999999"), ::testing::ExitedWithCode(3), "CENOTE_NUM_THREADS.*99999999999");
 }
 
+TEST_F(EnvironmentDeathTest, StoresPastCachesAreKnownOrRefused) {
+  const auto pool = [](const char* value) {
+    setenv("CENOTE_STORE_PAST_CACHES", value, 1);
+    exit_after([] {
+      const float x[2] = {1, 2};
+      max_pool1d(ConstTensorView(x, Dims{1, 2}), {.kernel = 2});
+    });
+  };
+  for (const char* value : {"auto", "always", "never"})
+    EXPECT_EXIT(pool(value), ::testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(pool("sometimes"), ::testing::ExitedWithCode(3),
+              "CENOTE_STORE_PAST_CACHES.*never.*got sometimes");
+}
+
 TEST(Threads, CountIsKeptAndChecked) {
   const int before = num_threads();
   EXPECT_GE(before, 1);

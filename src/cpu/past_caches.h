@@ -1,0 +1,43 @@
+// Whether outputs that no cache holds are stored past the caches. A plain store first reads the line that it
+// changes, unless the processor sees that all of it will be written; a store past the caches does not. AMD
+// EPYC (family 26), two threads: 256 MiB written by plain stores 5.0 ms, past the caches 1.6 ms. On an Intel
+// Xeon (Ice Lake) they gained nothing.
+#pragma once
+
+#include <cstdint>
+
+#include "core/tensor5.h"
+
+namespace cenote::cpu {
+
+/// Whether an op that moves so many bytes stores past the caches: those that the last one of them does not
+/// hold, where the processor gains from it. CENOTE_STORE_PAST_CACHES = always or never decides otherwise.
+bool stores_past_caches(std::int64_t bytes);
+
+/// While one lives, stores_past_caches on this thread is what the op says that the calls are a part of.
+class PastCachesScope {
+ public:
+  explicit PastCachesScope(bool past) : outer_(decided_) { decided_ = past ? 1 : 0; }
+  ~PastCachesScope() { decided_ = outer_; }
+  PastCachesScope(const PastCachesScope&) = delete;
+  PastCachesScope& operator=(const PastCachesScope&) = delete;
+  static bool decided() { return decided_ >= 0; }
+  static bool past() { return decided_ > 0; }
+
+ private:
+  static inline thread_local int decided_ = -1;
+  int outer_;
+};
+
+/// Whether an op on these tensors does.
+template <class... Tensors>
+bool stores_past_caches(const Tensors&... tensors) {
+  const auto bytes = [](const auto& tensor) {
+    std::int64_t count = static_cast<std::int64_t>(size_of(tensor.dtype));
+    for (const std::int64_t size : tensor.size) count *= size;
+    return count;
+  };
+  return stores_past_caches((bytes(tensors) + ...));
+}
+
+}  // namespace cenote::cpu
