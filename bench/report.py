@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import charts
+from reasons import reason
 from results import CENOTE, COPY, COPY_PAST, INTO, Results, geometric_mean
 
 METHOD = """\
@@ -46,8 +47,12 @@ def ratio_text(value):
 
 
 def slower_table(results):
-    rows = [[f"{ratio:.2f}", peer, row.name] for ratio, peer, row in results.slower()]
-    return f"Where cenote is slower ({len(rows)})", ["ratio", "than", "row"], rows
+    found = results.slower()
+    beyond = sum(row.beyond_spread(peer) for _, peer, row in found)
+    rows = [[f"{ratio:.2f}", "" if row.beyond_spread(peer) else "within", peer, row.name,
+             reason(row, peer) if row.beyond_spread(peer) else ""] for ratio, peer, row in found]
+    return (f"Where cenote is slower ({len(found)}, beyond the spread {beyond})",
+            ["ratio", "spread", "than", "row", "why"], rows)
 
 
 def headline_table(results):
@@ -136,13 +141,13 @@ def memory_table(results):
 
 
 def rows_table(results, group):
-    header = ["row", "cenote ms", "into ms", "p10..p90", "copy ms", "% of copy", "GB/s", "copy past caches ms",
+    header = ["row", "moved MiB", "cenote ms", "into ms", "p10..p90", "copy ms", "% of copy", "GB/s", "copy past caches ms",
               *(f"{peer} ms (ratio)" for peer in results.peers)]
     body = []
     for row in results.chosen(group=group):
         best = row.contenders[row.best]
         peers = [f"{row.ms(peer):.4g} ({row.ratio(peer):.2f})" if row.has(peer) else "" for peer in results.peers]
-        body.append([row.name.removeprefix(group + " "), f"{row.ms(CENOTE):.4g}",
+        body.append([row.name.removeprefix(group + " "), f"{row.bytes_moved / 2**20:.4g}", f"{row.ms(CENOTE):.4g}",
                      f"{row.ms(INTO):.4g}" if row.has(INTO) else "", f"{best['p10_ms']:.4g}..{best['p90_ms']:.4g}",
                      f"{row.ms(COPY):.4g}", f"{row.copy_percent(row.best):.0f}",
                      f"{row.gigabytes_per_second(row.best):.1f}",

@@ -39,6 +39,10 @@ class Row:
         """Above 1: cenote is faster."""
         return self.ms(peer) / self.ms(self.ours(peer))
 
+    def beyond_spread(self, peer):
+        """Whether all but a tenth of the peer's times are shorter than all but a tenth of cenote's."""
+        return self.contenders[peer]["p90_ms"] < self.contenders[self.ours(peer)]["p10_ms"]
+
     def copy_percent(self, contender):
         return 100 * self.ms(COPY) / self.ms(contender)
 

@@ -96,10 +96,11 @@ class Report(unittest.TestCase):
         means = next(table for title, table in sections.items() if title.startswith("oneDNN's own"))
         self.assertEqual(means[0], ["rows", "shapes", "% of copy", "torch", "other | lib"])
         self.assertEqual(means[2], ["channels-first, forward", "2", "100.00", "2.00", "1.00"])
-        self.assertEqual(sections["Where cenote is slower (1)"][2], ["0.50", "other | lib", "two"])
+        slower = sections["Where cenote is slower (1, beyond the spread 1)"][2]
+        self.assertEqual(slower, ["0.50", "", "other | lib", "two", "not known"])
         self.assertEqual(sections["All rows"][2][:4], ["torch", "2", "2.00", "1.00"])
         text = self.check_page()
-        for words in ("a <b> & c", "Where cenote is slower (1)", "other | lib"):
+        for words in ("a <b> & c", "Where cenote is slower (1, beyond the spread 1)", "other | lib"):
             self.assertIn(words, text)
 
     def test_costs_of_size_and_threads(self):
@@ -123,8 +124,18 @@ class Report(unittest.TestCase):
     def test_nobody_is_faster(self):
         self.write([row("one", [1, 2, 3, 3], 2.0, 1.0, 8.0, None)])
         self.report()
-        self.assertEqual(self.markdown()["Where cenote is slower (0)"], [])
+        self.assertEqual(self.markdown()["Where cenote is slower (0, beyond the spread 0)"], [])
         self.check_page()
+
+    def test_reasons(self):
+        tiny = {"data": "cache", "bytes_moved": 5000, "group": "latency"}
+        self.write([row("close", [1, 2, 3, 3], 2.0, 1.0, 8.0, 0.98), row("tiny", [1, 2, 3, 3], 2.0, 1.0, 1.0, 0.5, **tiny)])
+        self.report()
+        table = self.markdown()["Where cenote is slower (3, beyond the spread 2)"]
+        found = {(cells[2], cells[3]): (cells[1], cells[4]) for cells in table[2:]}
+        self.assertEqual(found["other | lib", "close"], ("within", ""))
+        self.assertIn("other | lib did so beforehand", found["other | lib", "tiny"][1])
+        self.assertIn("torch checks less", found["torch", "tiny"][1])
 
     def test_what_the_program_writes(self):
         subprocess.run([COMPARE, "--smoke", "--filter", "(max|avg|latency)", "--out-dir", self.folder], check=True,
