@@ -154,11 +154,12 @@ bool fills_blocks(const From& from, const To& to, const Axes& axes) {
          fits(from) && fits(to) && reads(axes[0]) * reads(axes[1]) <= kMostReads;
 }
 
-/// Whether PoolBlocks serves these windows. EPYC (AVX-512), two threads, against row after row: max 3x3
-/// stride 2 of [256, 256, 13, 13] f32 3.8 and 2.1 ms, [96, 832, 14, 14] 3.3 and 3.4 ms, [256, 256, 27,
-/// 27] 7.5 and 9.1 ms; avg 3x3 stride 1 of [96, 768, 17, 17] 15.3 and 8.0 ms, [96, 192, 35, 35] 9.2 and 9.4
-/// ms, max of [32, 128, 56, 56] 3.4 and 4.8 ms; 2x2 stride 2 of [96, 832, 14, 14] 3.4 and 3.7 ms, of 288
-/// planes of 48x48 12.1 and 16.2 ms. On a Xeon 5x5 stride 2 of [16, 64, 112, 112] took 13.5 and 8.1 ms. One
+/// Whether PoolBlocks serves these windows. AVX-512, two threads, against row after row: max 3x3 stride 2 of
+/// [96, 480, 28, 28] f32 16.0 and 12.7 ms, [96, 288, 35, 35] 13.5 and 13.2 ms; 5x5 stride 2 of [16, 64, 112,
+/// 112] 13.5 and 8.1 ms (Xeon); where outputs are stored past the caches, for which rows collect lines anyway
+/// (EPYC), 3x3 stride 2 of [256, 256, 13, 13] 3.8 and 2.1 ms, [96, 832, 14, 14] 3.3 and 3.4 ms, [256, 256,
+/// 27, 27] 7.5 and 9.1 ms; avg 3x3 stride 1 of [96, 768, 17, 17] 15.3 and 8.0 ms, [96, 192, 35, 35] 9.2
+/// and 9.4 ms, max of [32, 128, 56, 56] 3.4 and 4.8 ms; 2x2 stride 2 of [96, 832, 14, 14] 3.4 and 3.7 ms. One
 /// thread, against streamed_rows-inl.h, max of stride 1, as many elements each: 5x5 of 20 columns 1.0 and 0.7
 /// ms, 40 columns 1.0 and 0.9 ms; 9x9 of 28 columns 0.99 and 0.94 ms, 48 columns 0.4 and 0.7 ms.
 template <class T>
@@ -167,7 +168,8 @@ bool pools_blocks(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
   const bool slides = slides_along_blocks(w);
   const bool small = std::max(axes[0].kernel() * axes[1].kernel(), w.kernel()) <= 7;
   const std::int64_t most_of_unit_stride = slides ? 36 : small ? 40 : 28;
-  const std::int64_t most_of_others = slides ? (w.kernel() == 3 ? 24 : 20) : small ? 128 : 28;
+  const std::int64_t most_of_three = stores_past_caches(x, y) ? 24 : 31;
+  const std::int64_t most_of_others = slides ? (w.kernel() == 3 ? most_of_three : 20) : small ? 128 : 28;
   const std::int64_t most = w.stride() == 1 ? most_of_unit_stride : most_of_others;
   return std::max(w.in(), w.out()) <= most && fills_blocks<T>(x, y, axes);
 }

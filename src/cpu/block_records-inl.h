@@ -46,15 +46,19 @@ void MaxOfBlockWithNumbers(const BlockPixels<const Lane>& in, const LineReads& r
                   });
 }
 
-/// Whether MaxOfBlocksWithIndices serves these windows. EPYC (AVX-512), two threads, against row after row,
-/// f32 max with taps: 3x3 stride 1 of [96, 832, 7, 7] 4.9 and 1.7 ms, [96, 192, 28, 28] 7.5 and 5.6 ms, 3x3
-/// stride 2 of [96, 480, 28, 28] 8.1 and 9.7 ms; with positions 3x3 stride 2 of [96, 832, 14, 14] 5.1 and 3.6
-/// ms, [96, 480, 28, 28] 7.6 and 9.3 ms, 3x3 stride 1 of [96, 192, 28, 28] 9.7 and 10.0 ms.
+/// Whether MaxOfBlocksWithIndices serves these windows. AVX-512, two threads, against row after row, taps and
+/// positions of f32 max in ms, as many elements each: 3x3 stride 1 of 28 columns 11.0 and 13.4, 26.2
+/// and 14.3, of 56 columns 7.7 and 8.8, 15.3 and 8.8; 3x3 stride 2 of 35 columns 3.5 and 6.3, 4.5 and 6.0, of
+/// 56 columns 3.4 and 3.9, 5.2 and 4.1; 2x2 stride 2 of 14 columns 3.8 and 9.5, 4.7 and 9.7, of 35
+/// columns 6.2 and 4.0, 9.0 and 4.8 (Xeon). Where outputs are stored past the caches (EPYC), 3x3 stride 2 of
+/// [96, 480, 28, 28] with taps 9.7 and 8.1 ms, with positions 9.3 and 7.6 ms, of [96, 832, 14, 14] 3.6
+/// and 5.1.
 template <class T>
 bool records_blocks(const ConstTensor5& x, const Tensor5& y, const Tensor5& indices, const Axes& axes) {
   const Axis& w = axes[2];
   const bool taps = indices.dtype != DType::i64;
-  const std::int64_t most_of_stride_2 = w.kernel() == 2 ? 20 : 24;
+  const std::int64_t most_of_three = stores_past_caches(x, y, indices) ? 24 : taps ? 56 : 36;
+  const std::int64_t most_of_stride_2 = w.kernel() == 2 ? 20 : most_of_three;
   const std::int64_t most_of_stride_1 = !taps ? 24 : w.kernel() == 2 ? 40 : 48;
   const std::int64_t most = w.stride() == 1 ? most_of_stride_1 : most_of_stride_2;
   return slides_along_blocks(w) && std::max(w.in(), w.out()) <= most && fills_blocks<T>(x, y, axes) &&
