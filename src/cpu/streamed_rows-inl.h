@@ -340,7 +340,7 @@ bool StreamedPlanes<Reduction, T>::pool_long_row(const T* plane, std::int64_t st
   // Output rows lie in memory, each of its columns with their padding: some that fill a part of the nearest
   // cache. Where the rows that the stream keeps do not fit there, it takes a few columns at a time of a band
   // of rows, each of which reads a window of rows before its own: AVX-512, EPYC, max 13x13 of [4, 64, 56, 56]
-  // f32 channels-last 0.45 and 0.2 ms.
+  // f32 channels-last 0.46 and 0.35 ms.
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(Lane));
   constexpr std::int64_t kNear = (16 << 10) / kSize;
   constexpr std::int64_t kFar = (512 << 10) / kSize;
