@@ -61,6 +61,8 @@ CENOTE_EXPORT void global_max_pool3d_backward_into(const TensorView& grad_x, con
 
 struct GlobalAvgPoolOptions {
   std::optional<Quantization> quantization = {};  // i8 and u8
+
+  bool operator==(const GlobalAvgPoolOptions&) const = default;
 };
 
 CENOTE_EXPORT Dims global_avg_pool1d_shape(const Dims& x_sizes, const GlobalAvgPoolOptions& options = {});

@@ -73,7 +73,9 @@ class CENOTE_EXPORT Dims {
   static constexpr int kMaxRank = 8;
 
   Dims() = default;
-  Dims(std::int64_t value) : rank_(1) { values_[0] = value; }  // NOLINT(google-explicit-constructor)
+  constexpr Dims(std::int64_t value) : rank_(1) {
+    values_[0] = value;
+  }  // NOLINT(google-explicit-constructor)
   Dims(std::initializer_list<std::int64_t> values) : Dims(values.begin(), values.size()) {}
   /// Throws Error when there are more than kMaxRank values.
   Dims(const std::int64_t* values, std::size_t count);
@@ -86,7 +88,13 @@ class CENOTE_EXPORT Dims {
   const std::int64_t* end() const { return values_.data() + rank_; }
   void push_back(std::int64_t value);
 
-  bool operator==(const Dims& other) const;
+  bool operator==(const Dims& other) const {
+    if (rank_ != other.rank_) return false;
+    for (int axis = 0; axis < rank_; ++axis) {  // few values: a call to compare memory would take longer
+      if ((*this)[axis] != other[axis]) return false;
+    }
+    return true;
+  }
 
  private:
   std::array<std::int64_t, kMaxRank> values_{};

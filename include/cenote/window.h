@@ -69,6 +69,8 @@ struct MaxPoolOptions {
   Convention convention = Convention::kPyTorch;
   AutoPad auto_pad = AutoPad::kNotSet;
   IndexOrder index_order = IndexOrder::kPlane;  // of i64 indices; compact taps want kPlane
+
+  bool operator==(const MaxPoolOptions&) const = default;
 };
 
 struct SumPoolOptions {
@@ -80,6 +82,8 @@ struct SumPoolOptions {
   bool ceil_mode = false;
   Convention convention = Convention::kPyTorch;
   AutoPad auto_pad = AutoPad::kNotSet;
+
+  bool operator==(const SumPoolOptions&) const = default;
 };
 
 /// Real numbers behind i8 or u8 elements q: scale * (q - zero_point), of x and of y. The scales are > 0, the
@@ -89,6 +93,8 @@ struct Quantization {
   std::int64_t x_zero_point = 0;
   double y_scale = 1;
   std::int64_t y_zero_point = 0;
+
+  bool operator==(const Quantization&) const = default;
 };
 
 struct AvgPoolOptions {
@@ -103,6 +109,8 @@ struct AvgPoolOptions {
   Convention convention = Convention::kPyTorch;
   AutoPad auto_pad = AutoPad::kNotSet;
   std::optional<Quantization> quantization = {};  // i8 and u8, forward alone
+
+  bool operator==(const AvgPoolOptions&) const = default;
 };
 
 struct LpPoolOptions {

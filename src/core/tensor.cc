@@ -96,10 +96,6 @@ void Dims::push_back(std::int64_t value) {
   values_[static_cast<std::size_t>(rank_++)] = value;
 }
 
-bool Dims::operator==(const Dims& other) const {
-  return std::equal(begin(), end(), other.begin(), other.end());
-}
-
 std::string to_string(const Dims& dims) {
   std::ostringstream text;
   text << '[';

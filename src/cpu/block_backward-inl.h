@@ -131,15 +131,20 @@ void MaxBackwardOfBlocks(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
       });
 }
 
-/// Whether MaxBackwardOfBlocks serves these windows; taps are u8. 3x3 stride 2, EPYC (AVX-512), two threads,
-/// against row after row: [256, 256, 13, 13] f32 9.9 and 2.6 ms, [96, 288, 35, 35] 12.6 and 7.8 ms, [256, 96,
-/// 55, 55] 19.1 and 15.9 ms, [96, 192, 71, 71] 26.2 and 21.1 ms, [32, 64, 112, 112] 5.0 and 5.3 ms; 2x2
-/// stride 2 of the latter 4.7 and 6.1 ms.
+/// Whether MaxBackwardOfBlocks serves these windows; taps are u8. EPYC, two threads, against row after row,
+/// 3x3 stride 2: AVX-512, where those compare bytes, [256, 256, 13, 13] f32 3.3 and 1.8 ms, [96, 256, 20,
+/// 20] 1.9 and 1.7 ms, [96, 480, 28, 28] 5.5 and 6.4 ms, [96, 192, 71, 71] 12.6 and 15.3 ms; 2x2 stride 2 of
+/// [96, 256, 56, 56] 8.7 and 12.0 ms, stride 1 of [96, 256, 14, 14] 1.3 and 1.6 ms. Where those widen taps
+/// (as AVX-512 did), [96, 192, 71, 71] 26.2 and 21.1 ms, [32, 64, 112, 112] 5.0 and 5.3 ms; 2x2 stride 2 of
+/// the latter 4.7 and 6.1 ms.
 template <class T>
 bool gathers_blocks(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                     const Axes& axes) {
   const Axis& w = axes[2];
-  const std::int64_t most_columns = w.kernel() == 3 && w.stride() == 2 && sizeof(LaneOf<T>) == 4 ? 96 : 40;
+  const bool three = w.kernel() == 3 && w.stride() == 2;
+  const bool few_taps = w.kernel() == 2 && w.stride() == 1;
+  const std::int64_t most_columns =
+      kMasksAreBits ? (sizeof(T) == 8 || few_taps ? 12 : 22) : (three && sizeof(LaneOf<T>) == 4 ? 96 : 40);
   return slides_along_blocks(w) && w.in() <= most_columns && dense_elements(taps) &&
          fills_blocks<T>(grad_y, grad_x, axes);
 }

@@ -202,10 +202,36 @@ void ForEachPixel(const ConstTensor5& x, const Tensor5& y, const Axes& axes, boo
   });
 }
 
+/// In how many blocks the channels of one image are shared out, where its pixels would not keep the threads
+/// busy. [1, 2048, 4, 7, 7] f32, one window, max with taps, two threads: 0.113 and 0.052 ms.
+template <class T>
+std::int64_t channel_blocks(const Tensor5& y) {
+  constexpr std::int64_t kFewUnits = 16;
+  constexpr std::int64_t kFewestBytes = 1024;  // of a block's channels in a pixel
+  const std::int64_t units = y.size[2] * y.size[3] * ceil_divide(y.size[4], kPixelTile);
+  if (y.size[0] != 1 || units == 0) return 1;
+  std::int64_t blocks = 1;
+  while (2 * blocks * units <= kFewUnits && y.size[1] % (2 * blocks) == 0 &&
+         y.size[1] / (2 * blocks) * static_cast<std::int64_t>(sizeof(T)) >= kFewestBytes)
+    blocks *= 2;
+  return blocks;
+}
+
+/// Blocks of the channels of one image as images.
+template <class Tensor>
+Tensor channels_as_images(Tensor tensor, std::int64_t blocks) {
+  tensor.size[0] = blocks;
+  tensor.size[1] /= blocks;
+  tensor.stride[0] = tensor.size[1] * tensor.stride[1];
+  return tensor;
+}
+
 struct NoState {};
 
 template <class T>
 void ChannelsLastMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
+  if (const std::int64_t blocks = channel_blocks<T>(y); blocks > 1)
+    return ChannelsLastMax<T>(channels_as_images(x, blocks), channels_as_images(y, blocks), axes);
   ForEachPixel<T>(
       x, y, axes, false, [] { return NoState{}; },
       [&](NoState&, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {
@@ -221,6 +247,10 @@ void ChannelsLastMax(const ConstTensor5& x, const Tensor5& y, const Axes& axes) 
 template <class T>
 void ChannelsLastMaxWithIndices(const ConstTensor5& x, const Tensor5& y, const Tensor5& indices,
                                 const Axes& axes) {
+  if (const std::int64_t blocks = channel_blocks<T>(y); blocks > 1) {
+    return ChannelsLastMaxWithIndices<T>(channels_as_images(x, blocks), channels_as_images(y, blocks),
+                                         channels_as_images(indices, blocks), axes);
+  }
   using Key = hwy::MakeSigned<LaneOf<T>>;
   const std::int64_t channels = x.size[1];
   const RecordWriter record(indices, x.size, axes);
@@ -280,6 +310,8 @@ class PixelDivisors {
 /// The divisor of output (od, oh, ow) is divisors.row(od, oh) * divisors.column(ow).
 template <class T, class Divisors>
 void ChannelsLastAvg(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Divisors& divisors) {
+  if (const std::int64_t blocks = channel_blocks<T>(y); blocks > 1)
+    return ChannelsLastAvg<T>(channels_as_images(x, blocks), channels_as_images(y, blocks), axes, divisors);
   using State = PixelDivisors<Divisors>;
   const auto make_state = [&] { return State(divisors, axes[2].out()); };
   const auto pixel = [&](State& state, const Cursor& at, std::int64_t ow, const PixelTaps<T>& taps) HWY_ATTR {

@@ -59,6 +59,8 @@ HWY_INLINE void CopyPastCaches(const T* elements, T* to_elements, std::int64_t c
 /// share the lines between them.
 class OutputLines {
  public:
+  static constexpr std::int64_t kBeyond = 2 * HWY_MAX_BYTES;
+
   OutputLines() = default;
   OutputLines(const OutputLines&) = delete;
   OutputLines& operator=(const OutputLines&) = delete;
@@ -69,7 +71,7 @@ class OutputLines {
   }
 
   /// Where to put the elements that belong at `to`, `bytes` of them, before done(bytes). They may be put
-  /// there again, and a vector beyond them is room, too.
+  /// there again, and kBeyond bytes after them are room, too.
   char* room(void* to, std::int64_t bytes) {
     auto* const address = static_cast<char*>(to);
     if (address != line_ + end_) {
@@ -91,7 +93,7 @@ class OutputLines {
   void grow(std::int64_t bytes) {
     flush();
     capacity_ = bytes + kCollected + kLineBytes;
-    memory_.resize(static_cast<std::size_t>(capacity_ + HWY_MAX_BYTES));
+    memory_.resize(static_cast<std::size_t>(capacity_ + kBeyond));
   }
   /// The whole lines; the last one, which is not, becomes the first.
   void flush_lines() {

@@ -154,6 +154,10 @@ class LineReads {
   /// Those that windows read.
   static LineReads of_windows(const Axes& axes) {
     LineReads reads;
+    const auto of_axis = [](const Axis& axis) { return std::min(axis.kernel(), axis.in()); };
+    const auto lines = static_cast<std::size_t>(axes[0].out() * axes[1].out());
+    reads.begins_.reserve(lines + 1);
+    reads.lines_.reserve(lines * static_cast<std::size_t>(of_axis(axes[0]) * of_axis(axes[1])));
     for (std::int64_t od = 0; od < axes[0].out(); ++od) {
       const Taps d = axes[0].taps(od);
       for (std::int64_t oh = 0; oh < axes[1].out(); ++oh, reads.end_line()) {

@@ -61,9 +61,6 @@ class TapOffsets {
   std::size_t count_ = 0;
 };
 
-/// Whether comparisons give masks of bits, so that one of bytes serves several vectors of lanes.
-constexpr bool kMasksAreBits = HWY_TARGET == HWY_AVX3;
-
 /// Elements of grad_x from `first` on, as many as a vector has bytes: bytes of taps are compared at once.
 /// AVX-512, one thread, 3x3 over planes of 28x28 f32 in the caches: 0.43 ns an element with taps widened to
 /// lanes, 0.30 ns so.

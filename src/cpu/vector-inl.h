@@ -59,6 +59,9 @@ using RowTag = hn::CappedTag<LaneOf<T>, 32 / sizeof(LaneOf<T>)>;
 template <class T>
 constexpr bool kMasksAccess = HWY_TARGET == HWY_AVX3 || (HWY_TARGET == HWY_AVX2 && sizeof(T) >= 4);
 
+/// Whether comparisons give masks of bits, so that one of bytes serves several vectors of lanes.
+constexpr bool kMasksAreBits = HWY_TARGET == HWY_AVX3;
+
 /// Whether the machine converts f16.
 constexpr bool kConvertsHalf = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
 
@@ -205,6 +208,84 @@ HWY_INLINE VecOf<D> GatherApart(D d, const T* from, std::int64_t stride) {
     const hn::RebindToSigned<D> di;
     const auto step = hn::Set(di, static_cast<hn::TFromD<decltype(di)>>(stride));
     return hn::GatherIndex(d, from, hn::Mul(hn::Iota(di, 0), step));
+  }
+}
+
+/// Where masks are bits: that of a vector, bit i for lane i.
+template <class D>
+HWY_INLINE hn::Mask<D> MaskOfBits(D, std::uint64_t bits) {
+  hn::Mask<D> mask;
+  mask.raw = static_cast<decltype(mask.raw)>(bits);
+  return mask;
+}
+/// The lanes whose bits are set, the only ones that are read; the others are 0.
+template <class D, class T>
+HWY_INLINE VecOf<D> LoadBits(D d, std::uint64_t bits, const T* from) {
+  if constexpr (kIsHalf<T>) {
+    const HalvesTag<D> dh;
+    return WidenHalves<T>(d, hn::MaskedLoad(MaskOfBits(dh, bits), dh, &from->bits));
+  } else {
+    return hn::MaskedLoad(MaskOfBits(d, bits), d, from);
+  }
+}
+
+#if HWY_TARGET == HWY_AVX3
+/// Lanes of two vectors by their numbers, those of `high` after those of `low`. (Highway 1.0 has no such
+/// thing.)
+template <class D>
+HWY_INLINE VecOf<D> PickLanes(D, VecOf<D> low, VecOf<D> high, VecOf<hn::RebindToSigned<D>> numbers) {
+  using Lane = hn::TFromD<D>;
+  if constexpr (std::is_same_v<Lane, float>) {
+    return VecOf<D>{_mm512_permutex2var_ps(low.raw, numbers.raw, high.raw)};
+  } else {
+    static_assert(std::is_same_v<Lane, double>);
+    return VecOf<D>{_mm512_permutex2var_pd(low.raw, numbers.raw, high.raw)};
+  }
+}
+#endif
+
+/// Stores vectors of every kStride-th element, one for each phase, in the order of the elements.
+template <class T, int kStride>
+HWY_INLINE void StorePhases(const VecOf<WideTag<T>> (&phases)[kStride], T* to) {
+  const WideTag<T> d;
+  if constexpr (kStride == 1) {
+    StoreVector(d, phases[0], to);
+  } else if constexpr (std::is_same_v<T, BFloat16> && HWY_TARGET != HWY_SCALAR) {
+    const hn::RebindToUnsigned<WideTag<T>> du;
+    const hn::Repartition<std::uint16_t, WideTag<T>> dh;
+    const auto pairs = hn::Or(hn::ShiftRight<16>(RoundedBits(d, phases[0])),
+                              hn::And(RoundedBits(d, phases[1]), hn::Set(du, 0xFFFF0000)));
+    hn::StoreU(hn::BitCast(dh, pairs), dh, &to->bits);
+  } else if constexpr (kIsHalf<T>) {
+    hn::StoreInterleaved2(RoundToHalves<T>(d, phases[0]), RoundToHalves<T>(d, phases[1]),
+                          HalvesTag<WideTag<T>>(), &to->bits);
+#if HWY_TARGET == HWY_AVX3
+  } else if constexpr (kStride == 2) {  // one shuffle for each vector, of which Highway makes three
+    using Number = hn::TFromD<hn::RebindToSigned<WideTag<T>>>;
+    const hn::RebindToSigned<WideTag<T>> di;
+    const auto lane = hn::Iota(di, 0);
+    const auto half = hn::ShiftRight<1>(lane);
+    const auto from_second = hn::Eq(hn::And(lane, hn::Set(di, 1)), hn::Set(di, 1));
+    constexpr auto kLanes = static_cast<Number>(kMaxLanes<T>);
+    const auto numbers = hn::Add(half, hn::IfThenElseZero(from_second, hn::Set(di, kLanes)));
+    StoreVector(d, PickLanes(d, phases[0], phases[1], numbers), to);
+    StoreVector(d, PickLanes(d, phases[0], phases[1], hn::Add(numbers, hn::Set(di, kLanes / 2))),
+                to + kLanes);
+#endif
+  } else {
+    hn::StoreInterleaved2(phases[0], phases[1], d, to);
+  }
+}
+
+/// The first `count` of these elements.
+template <class T, int kStride>
+HWY_INLINE void StoreFirstPhases(const VecOf<WideTag<T>> (&phases)[kStride], T* to, std::int64_t count) {
+  const WideTag<T> d;
+  HWY_ALIGN T elements[kStride * kMaxLanes<T>];
+  StorePhases<T>(phases, elements);
+  for (std::int64_t i = 0; i < count; i += lanes_of<T>()) {
+    const auto part = static_cast<std::size_t>(std::min(lanes_of<T>(), count - i));
+    StorePart(d, LoadVector(d, elements + i), to + i, part);
   }
 }
 

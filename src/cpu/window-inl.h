@@ -35,6 +35,11 @@ inline bool covers_planes(const Axes& axes) {
   return std::all_of(axes.begin(), axes.end(),
                      [](const Axis& axis) { return axis.out() == 1 && axis.taps(0).count == axis.in(); });
 }
+/// Whether its taps are the elements of the plane, in their order.
+inline bool taps_are_positions(const Axes& axes) {
+  return covers_planes(axes) &&
+         std::all_of(axes.begin(), axes.end(), [](const Axis& axis) { return axis.kernel() == axis.in(); });
+}
 /// Whether it divides by the number of its elements.
 inline bool covers_planes(const Axes& axes, const WindowDivisors& divisors) {
   return covers_planes(axes) && divisors(0, 0, 0) == axes[0].in() * axes[1].in() * axes[2].in();
@@ -54,8 +59,9 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const 
     return Max<T>(with_merged_rows(y), indices == nullptr ? nullptr : &merged, with_merged_rows(x), window);
   }
   const Axes axes = forward_axes(window, x, y);
-  if (indices == nullptr && prefers_global(x, y) && covers_planes(axes))
-    return GlobalTable()->max(y, nullptr, x);
+  const bool global =
+      indices == nullptr ? covers_planes(axes) : !channels_last(x, y) && taps_are_positions(axes);
+  if (global && prefers_global(x, y)) return GlobalTable()->max(y, indices, x);
   if (!takes_windows<T>(x, y, indices, axes)) return SegmentMax<T>(x, y, indices, axes);
   if (indices == nullptr) return PoolMax<T>(y, x, window, axes);
   PoolMaxWithIndices<T>(y, *indices, x, window, axes);
@@ -112,8 +118,8 @@ void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
       tabulate_row_readers(axes);
       return MaxBackwardOfBlocks<T>(grad_x, grad_y, taps, axes);
     }
-    // Gathering f64 along rows, half as many to a vector, took as long as scattering.
-    if constexpr (sizeof(T) == 4) {
+    // Gathering widened f64, half as many to a vector, took as long as scattering.
+    if constexpr (sizeof(T) == 4 || kMasksAreBits) {
       if (gathers_taps(grad_x, grad_y, taps, axes)) {
         tabulate_row_readers(axes);
         return GatherTaps<T>(grad_x, grad_y, taps, axes);

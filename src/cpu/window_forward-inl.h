@@ -19,6 +19,7 @@
 #include "cpu/short_windows-inl.h"
 #include "cpu/sliding_pixels-inl.h"
 #include "cpu/streamed_rows-inl.h"
+#include "cpu/tiled_planes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
@@ -93,6 +94,9 @@ void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
   if (!channels_last(x, y)) {
     if constexpr (sizeof(LaneOf<T>) >= 4) {
       if (flat_planes<T>(x, y, axes)) return MaxOfFlatPlanes<T>(x, y, axes);
+      if constexpr (kTilesPlanes<T>) {
+        if (tiles_planes<T>(x, y, axes)) return MaxOfTiledPlanes<T>(x, y, axes);
+      }
       if (pools_blocks<T>(x, y, axes)) return MaxOfBlocks<T>(x, y, axes);
     }
     return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y, stores_past_caches(x, y)});
@@ -150,6 +154,9 @@ template <class T>
 void PoolAvg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Axes& axes,
              const Divisor& divisor) {
   if (!channels_last(x, y)) {
+    if constexpr (kTilesPlanes<T>) {
+      if (tiles_planes<T>(x, y, axes)) return AvgOfTiledPlanes<T>(x, y, axes, WindowDivisors{axes, divisor});
+    }
     if (pools_blocks<T>(x, y, axes)) return AvgOfBlocks<T>(x, y, axes, WindowDivisors{axes, divisor});
     return PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor, stores_past_caches(x, y)});
   }

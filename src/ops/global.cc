@@ -7,6 +7,7 @@
 
 #include "backend.h"
 #include "cenote/half.h"
+#include "ops/last_call.h"
 #include "ops/pool_front.h"
 #include "ops/smooth_front.h"
 
@@ -65,9 +66,21 @@ Tensor max_backward(const OpName& op, const ConstTensorView& grad_y, const Const
 
 void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x,
               const GlobalAvgPoolOptions& options) {
-  run_avg(
-      op, y, x, infer_sizes(op, x.sizes), options.quantization,
-      [](const Backend& loops, const Tensor5& to, const ConstTensor5& from) { loops.global.avg(to, from); });
+  const auto run = [](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+    loops.global.avg(to, from);
+  };
+  if (options.quantization)
+    return run_quantized_avg(op, y, x, infer_sizes(op, x.sizes), *options.quantization, run);
+  static constinit thread_local LastCall<GlobalAvgPoolOptions, PoolTensors, 2> last;
+  const std::array views{ViewRef(&y), ViewRef(&x)};
+  if (last.is_like(op, options, views)) {
+    PoolTensors tensors = last.meaning();
+    tensors.place(y, nullptr, x);
+    return run_avg(tensors, run);
+  }
+  const PoolTensors tensors = check_pool(op, y, x, infer_sizes(op, x.sizes));
+  last.keep(op, options, views, tensors);
+  run_avg(tensors, run);
 }
 
 Tensor avg(const OpName& op, const ConstTensorView& x, const GlobalAvgPoolOptions& options) {

@@ -10,23 +10,51 @@
 
 namespace cenote {
 
+/// The tensors of a forward call.
+struct PoolTensors {
+  Tensor5 y;
+  Tensor5 record;  // of a call with indices
+  ConstTensor5 x;
+
+  /// The same tensors elsewhere.
+  void place(const TensorView& at_y, const TensorView* at_indices, const ConstTensorView& at_x) {
+    y.data = at_y.data;
+    if (at_indices != nullptr) record.data = at_indices->data;
+    x.data = at_x.data;
+  }
+};
+
+inline PoolTensors check_pool(const OpName& op, const TensorView& y, const ConstTensorView& x,
+                              const Dims& y_sizes) {
+  check_pooled_dtype(op, "x", x.dtype);
+  check_same_dtype(op, "y", y.dtype, x.dtype);
+  PoolTensors tensors;
+  tensors.x = read_argument(op, "x", x);
+  tensors.y = written_argument(op, "y", y, y_sizes);
+  check_no_overlap(op, "y", y, "x", x);
+  return tensors;
+}
+
+inline PoolTensors check_max(const OpName& op, const TensorView& y, const TensorView* indices,
+                             const ConstTensorView& x, const Dims& y_sizes, DType tap_dtype) {
+  PoolTensors tensors = check_pool(op, y, x, y_sizes);
+  if (indices == nullptr) return tensors;
+  check_indices_dtype(op, indices->dtype, tap_dtype);
+  tensors.record = written_argument(op, "indices", *indices, y_sizes);
+  check_no_overlap(op, "indices", *indices, "x", x);
+  check_no_overlap(op, "indices", *indices, "y", y);
+  return tensors;
+}
+
 /// run(loops, y, indices or null, x); with Order::kReversed for a minimum. run_narrow: see
 /// pool_in_working_dtype.
 template <class Run, class RunNarrow = NoNarrowLoops>
 void run_max(const OpName& op, const TensorView& y, const TensorView* indices, const ConstTensorView& x,
              const Dims& y_sizes, DType tap_dtype, Order order, const Run& run,
              const RunNarrow& run_narrow = {}) {
-  check_pooled_dtype(op, "x", x.dtype);
-  check_same_dtype(op, "y", y.dtype, x.dtype);
-  const ConstTensor5 from = read_argument(op, "x", x);
-  const Tensor5 to = written_argument(op, "y", y, y_sizes);
-  check_no_overlap(op, "y", y, "x", x);
-  if (indices == nullptr) return pool_in_working_dtype(to, nullptr, from, false, order, run, run_narrow);
-  check_indices_dtype(op, indices->dtype, tap_dtype);
-  const Tensor5 record = written_argument(op, "indices", *indices, y_sizes);
-  check_no_overlap(op, "indices", *indices, "x", x);
-  check_no_overlap(op, "indices", *indices, "y", y);
-  pool_in_working_dtype(to, &record, from, false, order, run, run_narrow);
+  const PoolTensors tensors = check_max(op, y, indices, x, y_sizes, tap_dtype);
+  pool_in_working_dtype(tensors.y, indices == nullptr ? nullptr : &tensors.record, tensors.x, false, order,
+                        run, run_narrow);
 }
 
 /// run(loops, grad_x, grad_y, indices) returns an index outside the plane, if it met one; run_narrow, with
@@ -56,17 +84,11 @@ void run_max_backward(const OpName& op, const TensorView& grad_x, const ConstTen
   check_bad_index(op, bad, grad_x.sizes);
 }
 
-/// run(loops, y, x); run_narrow, with the same arguments, as in pool_in_working_dtype
-template <class Run, class RunNarrow>
-void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, const Dims& y_sizes,
-             const Run& run, const RunNarrow& run_narrow) {
-  check_pooled_dtype(op, "x", x.dtype);
-  check_same_dtype(op, "y", y.dtype, x.dtype);
-  const ConstTensor5 from = read_argument(op, "x", x);
-  const Tensor5 to = written_argument(op, "y", y, y_sizes);
-  check_no_overlap(op, "y", y, "x", x);
+/// run(loops, y, x); run_narrow, with the same arguments, as in pool_in_working_dtype.
+template <class Run, class RunNarrow = NoNarrowLoops>
+void run_avg(const PoolTensors& tensors, const Run& run, const RunNarrow& run_narrow = {}) {
   pool_in_working_dtype(
-      to, nullptr, from, true, Order::kAscending,
+      tensors.y, nullptr, tensors.x, true, Order::kAscending,
       [&](const Backend& loops, const Tensor5& out, const Tensor5*, const ConstTensor5& in) {
         run(loops, out, in);
       },
@@ -79,7 +101,7 @@ void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, co
 template <class Run>
 void run_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, const Dims& y_sizes,
              const Run& run) {
-  run_avg(op, y, x, y_sizes, run, NoNarrowLoops{});
+  run_avg(check_pool(op, y, x, y_sizes), run);
 }
 
 /// i8 or u8; scales > 0, zero points within the range of the type.
@@ -103,11 +125,8 @@ template <class Run>
 void run_quantized_avg(const OpName& op, const TensorView& y, const ConstTensorView& x, const Dims& y_sizes,
                        const Quantization& quantization, const Run& run) {
   check_quantization(op, x.dtype, quantization);
-  check_same_dtype(op, "y", y.dtype, x.dtype);
-  const ConstTensor5 from = read_argument(op, "x", x);
-  const Tensor5 to = written_argument(op, "y", y, y_sizes);
-  check_no_overlap(op, "y", y, "x", x);
-  pool_quantized(to, from, quantization, run);
+  const PoolTensors tensors = check_pool(op, y, x, y_sizes);
+  pool_quantized(tensors.y, tensors.x, quantization, run);
 }
 
 /// run(loops, y, x)

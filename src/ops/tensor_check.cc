@@ -22,29 +22,9 @@ struct Extent {
   std::int64_t high = 0;
 };
 
-/// The bytes of a view whose elements lie one after the other, with the channels first or last; 0 of any
-/// other view and where they overflow.
-std::int64_t dense_bytes(const OpName& op, const ConstTensorView& view) {
-  const int rank = view.sizes.size();
-  const auto bytes = [&](bool channels_last) -> std::int64_t {
-    std::int64_t step = 1;
-    const auto next = [&](int axis) {
-      const std::int64_t size = view.sizes[axis];
-      return (size == 1 || view.strides[axis] == step) && !__builtin_mul_overflow(step, size, &step);
-    };
-    const int channel = channels_last ? rank - op.spatial_rank - 1 : -1;
-    if (channels_last && (channel < 0 || !next(channel))) return 0;
-    for (int axis = rank - 1; axis >= 0; --axis) {
-      if (axis != channel && !next(axis)) return 0;
-    }
-    return __builtin_mul_overflow(step, static_cast<std::int64_t>(size_of(view.dtype)), &step) ? 0 : step;
-  };
-  const std::int64_t first = bytes(false);
-  return first > 0 ? first : bytes(true);
-}
-
 Extent extent_of(const OpName& named, std::string_view argument, const ConstTensorView& view) {
-  if (const std::int64_t bytes = dense_bytes(named, view); bytes > 0) return {0, bytes};
+  if (const std::int64_t bytes = dense_bytes(named, view.dtype, view.sizes, view.strides); bytes > 0)
+    return {0, bytes};
   const std::string_view op = named.name;
   const auto width = static_cast<std::int64_t>(size_of(view.dtype));
   Extent extent;
@@ -70,7 +50,7 @@ void check_memory(const OpName& op, std::string_view argument, const ConstTensor
 /// Every element has its own address: sorted by stride, each dimension steps over all smaller ones.
 /// This is PyTorch's rule too; it refuses a few exotic layouts that would be legal.
 void check_not_self_overlapping(const OpName& named, std::string_view argument, const TensorView& view) {
-  if (dense_bytes(named, view) > 0) return;
+  if (dense_bytes(named, view.dtype, view.sizes, view.strides) > 0) return;
   const std::string_view op = named.name;
   std::array<std::pair<std::int64_t, std::int64_t>, Dims::kMaxRank> dimensions;  // |stride|, size
   auto* end = dimensions.begin();
@@ -159,6 +139,25 @@ std::size_t spatial_place(const OpName& op, int axis) {
 }
 
 }  // namespace
+
+std::int64_t dense_bytes(const OpName& op, DType dtype, const Dims& sizes, const Dims& strides) {
+  const int rank = sizes.size();
+  const auto bytes = [&](bool channels_last) -> std::int64_t {
+    std::int64_t step = 1;
+    const auto next = [&](int axis) {
+      const std::int64_t size = sizes[axis];
+      return (size == 1 || strides[axis] == step) && !__builtin_mul_overflow(step, size, &step);
+    };
+    const int channel = channels_last ? rank - op.spatial_rank - 1 : -1;
+    if (channels_last && (channel < 0 || !next(channel))) return 0;
+    for (int axis = rank - 1; axis >= 0; --axis) {
+      if (axis != channel && !next(axis)) return 0;
+    }
+    return __builtin_mul_overflow(step, static_cast<std::int64_t>(size_of(dtype)), &step) ? 0 : step;
+  };
+  const std::int64_t first = bytes(false);
+  return first > 0 ? first : bytes(true);
+}
 
 void check_input_sizes(const OpName& op, const Dims& sizes) {
   const int rank = sizes.size();

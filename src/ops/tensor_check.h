@@ -34,6 +34,9 @@ Dims with_spatial_sizes(const OpName& op, const Dims& sizes, const std::array<st
 std::array<std::int64_t, 3> per_axis(const OpName& op, std::string_view argument, const Dims& values,
                                      std::int64_t missing);
 
+/// The bytes of a view whose elements lie one after the other, with the channels first or last; 0 of any
+/// other view, of one without elements, and where they overflow.
+std::int64_t dense_bytes(const OpName& op, DType dtype, const Dims& sizes, const Dims& strides);
 /// A read argument: consistent sizes and strides, data, alignment, extent.
 ConstTensor5 read_argument(const OpName& op, std::string_view argument, const ConstTensorView& view);
 /// A written argument: also of exactly these sizes, and no element stored twice.

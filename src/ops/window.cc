@@ -7,6 +7,7 @@
 #include "backend.h"
 #include "core/check.h"
 #include "ops/index_order.h"
+#include "ops/last_call.h"
 #include "ops/pool_front.h"
 #include "ops/smooth_front.h"
 
@@ -166,19 +167,46 @@ void choose(Choice choice, const Backend& loops, const Tensor5& y, const Tensor5
   loops.window.max(y, record, x, axes);
 }
 
+/// What a forward call means.
+struct WindowCall {
+  WindowAxes axes;
+  PoolTensors tensors;
+};
+
+/// The call, checked unless it is like the last one of this thread. check() makes a WindowCall.
+template <class Options, class Check>
+WindowCall checked_call(const OpName& op, const TensorView& y, const ConstTensorView& x,
+                        const TensorView* indices, const Options& options, const Check& check) {
+  static constinit thread_local LastCall<Options, WindowCall, 3> last;
+  const std::array views{ViewRef(&y), ViewRef(&x), ViewRef(indices)};
+  if (last.is_like(op, options, views)) {
+    WindowCall call = last.meaning();
+    call.tensors.place(y, indices, x);
+    return call;
+  }
+  const WindowCall call = check();
+  last.keep(op, options, views, call);
+  return call;
+}
+
 void chosen_into(const OpName& op, Choice choice, const TensorView& y, const ConstTensorView& x,
                  const MaxPoolOptions& options, const TensorView* indices) {
-  const Order order = choice == Choice::kSmallest ? Order::kReversed : Order::kAscending;
-  const WindowAxes axes = resolve_axes(op, x.sizes, options);
-  const Dims y_sizes = infer_sizes(op, x.sizes, axes, rounds_up(options));
-  if (indices != nullptr) check_index_order(op, indices->dtype, options.index_order);
-  run_max(
-      op, y, indices, x, y_sizes, tap_dtype(op, options.kernel), order,
+  const WindowCall call = checked_call(op, y, x, indices, options, [&] {
+    WindowCall checked;
+    checked.axes = resolve_axes(op, x.sizes, options);
+    const Dims y_sizes = infer_sizes(op, x.sizes, checked.axes, rounds_up(options));
+    if (indices != nullptr) check_index_order(op, indices->dtype, options.index_order);
+    checked.tensors = check_max(op, y, indices, x, y_sizes, tap_dtype(op, options.kernel));
+    return checked;
+  });
+  pool_in_working_dtype(
+      call.tensors.y, indices == nullptr ? nullptr : &call.tensors.record, call.tensors.x, false,
+      choice == Choice::kSmallest ? Order::kReversed : Order::kAscending,
       [&](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
-        choose(choice, loops, to, record, from, axes);
+        choose(choice, loops, to, record, from, call.axes);
       },
       [&](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
-        return choice == Choice::kLargest && loops.narrow.max(to, record, from, axes);
+        return choice == Choice::kLargest && loops.narrow.max(to, record, from, call.axes);
       });
   if (indices != nullptr) from_plane_positions(op, *indices, x.sizes, options.index_order);
 }
@@ -225,17 +253,27 @@ Tensor chosen_backward(const OpName& op, const ConstTensorView& grad_y, const Co
 
 template <class Options>
 void mean_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const Options& options) {
-  const WindowAxes axes = resolve_axes(op, x.sizes, options);
+  const WindowCall call = checked_call(op, y, x, nullptr, options, [&] {
+    WindowCall checked;
+    checked.axes = resolve_axes(op, x.sizes, options);
+    resolve_divisor(op, options);
+    const Dims y_sizes = infer_sizes(op, x.sizes, checked.axes, rounds_up(options));
+    if constexpr (std::is_same_v<Options, AvgPoolOptions>) {
+      if (options.quantization) check_quantization(op, x.dtype, *options.quantization);
+    }
+    checked.tensors = check_pool(op, y, x, y_sizes);
+    return checked;
+  });
   const Divisor divisor = resolve_divisor(op, options);
-  const Dims y_sizes = infer_sizes(op, x.sizes, axes, rounds_up(options));
   const auto run = [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
-    loops.window.avg(to, from, axes, divisor);
+    loops.window.avg(to, from, call.axes, divisor);
   };
   if constexpr (std::is_same_v<Options, AvgPoolOptions>) {
-    if (options.quantization) return run_quantized_avg(op, y, x, y_sizes, *options.quantization, run);
+    if (options.quantization)
+      return pool_quantized(call.tensors.y, call.tensors.x, *options.quantization, run);
   }
-  run_avg(op, y, x, y_sizes, run, [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
-    return loops.narrow.avg(to, from, axes, divisor);
+  run_avg(call.tensors, run, [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+    return loops.narrow.avg(to, from, call.axes, divisor);
   });
 }
 

@@ -111,7 +111,7 @@ Values draw_values(const Dims& sizes, bool special) {
 TEST_P(OnEveryTarget, MaximaOfShortWindowsAndWhereTheyAre) {
   // Rows of one vector and of several, whole or not; planes that are pooled as blocks, alone, or together;
   // windows along D alone, whose slices are rows of one kind; padding at none, one, or all of the axes; few
-  // windows of many elements.
+  // windows of many elements; windows that are their planes, or hold them; many channels of few pixels.
   const Case cases[] = {
       {{1, 2, 1, 9, 70}, {1, 3, 3}, {1, 2, 2}, {0, 1, 1}},
       {{1, 2, 1, 9, 71}, {1, 3, 3}, {1, 2, 2}, {0, 0, 0}},
@@ -133,6 +133,10 @@ TEST_P(OnEveryTarget, MaximaOfShortWindowsAndWhereTheyAre) {
       {{1, 33, 1, 6, 6}, {1, 2, 3}, {1, 1, 1}, {0, 0, 1}},
       {{1, 20, 1, 40, 8}, {1, 20, 8}, {1, 10, 1}, {0, 0, 0}},
       {{2, 19, 6, 7, 7}, {4, 7, 7}, {2, 1, 1}, {0, 0, 0}},
+      {{1, 35, 4, 5, 5}, {4, 5, 5}, {1, 1, 1}, {0, 0, 0}},
+      {{1, 5, 1, 5, 5}, {1, 9, 9}, {1, 1, 1}, {0, 2, 2}},
+      {{1, 1024, 1, 4, 5}, {1, 4, 5}, {1, 1, 1}, {0, 0, 0}},
+      {{1, 1024, 1, 6, 6}, {1, 3, 3}, {1, 3, 3}, {0, 0, 0}},
   };
   for (const Case& one : cases) {
     const MaxPoolOptions options{.kernel = one.kernel, .stride = one.stride, .padding = one.padding};

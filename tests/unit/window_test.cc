@@ -700,6 +700,19 @@ TEST_P(OnEveryTarget, AllocatingFormsKeepTheLayout) {
   EXPECT_EQ(values_of(max.values)[0], 7);
 }
 
+TEST_P(OnEveryTarget, ManyChannelsOfFewPixels) {
+  const Dims sizes{1, 1040, 6, 6};
+  const GuardedTensor last(DType::f32, sizes, cenote_test::LayoutKind::kChannelsLast, 2, 0);
+  assign(last, iota(element_count(sizes)));
+  const GuardedTensor first(DType::f32, sizes, iota(element_count(sizes)));
+  for (const std::int64_t kernel : {3, 5, 6}) {
+    const AvgPoolOptions options{.kernel = kernel, .stride = 3};
+    EXPECT_EQ(values_of(avg_pool2d(last, options)), values_of(avg_pool2d(first, options)));
+    const MaxPoolOptions maxima{.kernel = kernel, .stride = 3};
+    EXPECT_EQ(values_of(max_pool2d(last, maxima)), values_of(max_pool2d(first, maxima)));
+  }
+}
+
 TEST_P(OnEveryTarget, ViewsMayRunBackwardsOrRepeat) {
   const float x[6] = {1, 2, 3, 4, 5, 6};
   float y[3] = {};
