@@ -141,14 +141,10 @@ void ChannelsLastMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, 
         const hn::RebindToSigned<decltype(d)> di;
         SumReaders(list, channels, stores, to,
                    [&](const Entry& reader, std::int64_t c, std::size_t part) CENOTE_VECTOR_LAMBDA {
-                     HWY_ALIGN Tap padded[kMaxLanes<T>] = {};
-                     const Tap* from = reader.taps + c;
-                     if (part != 0) {
-                       std::copy_n(from, part, padded);
-                       from = padded;
-                     }
-                     const auto hit =
-                         hn::Eq(PromoteTaps(di, from), hn::Set(di, static_cast<Key>(reader.tap)));
+                     const Tap* const from = reader.taps + c;
+                     const auto taps_here =
+                         part == 0 ? PromoteTaps(di, from) : PromoteFirstTaps<T>(di, from, part);
+                     const auto hit = hn::Eq(taps_here, hn::Set(di, static_cast<Key>(reader.tap)));
                      return hn::IfThenElseZero(hn::RebindMask(d, hit),
                                                LoadLanes<true>(d, reader.grads + c, 1, part));
                    });

@@ -21,30 +21,6 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// The first n <= 8 bytes from `from`, in memory's order; the others are 0.
-inline std::uint64_t first_bytes(const std::uint8_t* from, std::size_t n) {
-  std::uint64_t bytes = 0;
-  for (std::size_t size = 8, at = 0; size > 0; size /= 2) {
-    if (n - at < size) continue;
-    std::uint64_t some = 0;
-    std::memcpy(&some, from + at, size);
-    bytes |= some << (8 * at);
-    at += size;
-  }
-  return bytes;
-}
-
-/// As PromoteTaps, of the first n.
-template <class T, class DI>
-HWY_INLINE VecOf<DI> PromoteFirstTaps(DI di, const std::uint8_t* from, std::size_t n) {
-  if constexpr (kMaxLanes<T> > 8) {
-    return hn::PromoteTo(di, LoadPart(hn::Rebind<std::uint8_t, DI>(), from, n));
-  } else {
-    HWY_ALIGN std::uint64_t bytes[2] = {first_bytes(from, n), 0};
-    return PromoteTaps(di, reinterpret_cast<const std::uint8_t*>(bytes));
-  }
-}
-
 /// One row of outputs as lanes, with room for reads of a vector before and some beyond.
 template <class T>
 struct WideRow {

@@ -173,11 +173,15 @@ void PoolTiledPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes, 
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
   constexpr std::int64_t kBytesAtOnce = 4096;
   const std::int64_t rows_at_once = std::max<std::int64_t>(kBytesAtOnce / (outs * kSize), 1);
-  const std::int64_t new_lines = new_rows(axes[1]);
+  // Slices that no other output reads are all new. (Asking for all rows of slices that overlap took twice as
+  // long as not to ask for those of the earlier ones.)
+  const Axis& d = axes[0];
+  const std::int64_t new_lines =
+      d.kernel() > 1 && d.stride() >= d.kernel() ? d.kernel() * axes[1].kernel() : new_rows(axes[1]);
   const bool past = stores_past_caches(x, y);
   const auto* const from = static_cast<const T*>(x.data);
   auto* const to = static_cast<T*>(y.data);
-  parallel_for(y.size[0] * y.size[1] * lines, row_grain(pitch * new_lines * kSize),
+  parallel_for(y.size[0] * y.size[1] * lines, row_grain(pitch * new_rows(axes[1]) * kSize),
                [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
                  OutputLines out;
                  const std::int64_t beyond = OutputLines::kBeyond / kSize;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -393,6 +394,34 @@ HWY_INLINE VecOf<DI> PromoteTaps(DI di, const Tap* from) {
     const hn::Rebind<std::uint32_t, DI> d32;
     const hn::Rebind<std::uint64_t, DI> d64;
     return hn::BitCast(di, hn::PromoteTo(d64, hn::PromoteTo(d32, hn::LoadU(hn::Rebind<Tap, DI>(), from))));
+  }
+}
+
+/// The first n <= 8 bytes from `from`, in memory's order; the others are 0.
+inline std::uint64_t first_bytes(const std::uint8_t* from, std::size_t n) {
+  std::uint64_t bytes = 0;
+  for (std::size_t size = 8, at = 0; size > 0; size /= 2) {
+    if (n - at < size) continue;
+    std::uint64_t some = 0;
+    std::memcpy(&some, from + at, size);
+    bytes |= some << (8 * at);
+    at += size;
+  }
+  return bytes;
+}
+
+/// As PromoteTaps, of the first n; the others are 0.
+template <class T, class DI, class Tap>
+HWY_INLINE VecOf<DI> PromoteFirstTaps(DI di, const Tap* from, std::size_t n) {
+  if constexpr (kMasksAreBits && sizeof(hn::TFromD<DI>) == 4) {
+    return hn::PromoteTo(di, LoadBits(hn::Rebind<Tap, DI>(), (std::uint64_t{1} << n) - 1, from));
+  } else if constexpr (sizeof(Tap) == 1 && kMaxLanes<T> <= 8) {
+    HWY_ALIGN std::uint64_t bytes[2] = {first_bytes(from, n), 0};
+    return PromoteTaps(di, reinterpret_cast<const std::uint8_t*>(bytes));
+  } else {
+    HWY_ALIGN Tap padded[kMaxLanes<T>] = {};
+    std::copy_n(from, n, padded);
+    return PromoteTaps(di, padded);
   }
 }
 
