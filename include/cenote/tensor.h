@@ -73,9 +73,8 @@ class CENOTE_EXPORT Dims {
   static constexpr int kMaxRank = 8;
 
   Dims() = default;
-  constexpr Dims(std::int64_t value) : rank_(1) {
-    values_[0] = value;
-  }  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  constexpr Dims(std::int64_t value) : rank_(1) { values_[0] = value; }
   Dims(std::initializer_list<std::int64_t> values) : Dims(values.begin(), values.size()) {}
   /// Throws Error when there are more than kMaxRank values.
   Dims(const std::int64_t* values, std::size_t count);

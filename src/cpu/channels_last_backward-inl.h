@@ -142,9 +142,9 @@ void ChannelsLastMaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, 
         SumReaders(list, channels, stores, to,
                    [&](const Entry& reader, std::int64_t c, std::size_t part) CENOTE_VECTOR_LAMBDA {
                      const Tap* const from = reader.taps + c;
-                     const auto taps_here =
+                     const auto recorded =
                          part == 0 ? PromoteTaps(di, from) : PromoteFirstTaps<T>(di, from, part);
-                     const auto hit = hn::Eq(taps_here, hn::Set(di, static_cast<Key>(reader.tap)));
+                     const auto hit = hn::Eq(recorded, hn::Set(di, static_cast<Key>(reader.tap)));
                      return hn::IfThenElseZero(hn::RebindMask(d, hit),
                                                LoadLanes<true>(d, reader.grads + c, 1, part));
                    });
