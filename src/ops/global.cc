@@ -71,16 +71,9 @@ void avg_into(const OpName& op, const TensorView& y, const ConstTensorView& x,
   };
   if (options.quantization)
     return run_quantized_avg(op, y, x, infer_sizes(op, x.sizes), *options.quantization, run);
-  static constinit thread_local LastCall<GlobalAvgPoolOptions, PoolTensors, 2> last;
-  const std::array views{ViewRef(&y), ViewRef(&x)};
-  if (last.is_like(op, options, views)) {
-    PoolTensors tensors = last.meaning();
-    tensors.place(y, nullptr, x);
-    return run_avg(tensors, run);
-  }
-  const PoolTensors tensors = check_pool(op, y, x, infer_sizes(op, x.sizes));
-  last.keep(op, options, views, tensors);
-  run_avg(tensors, run);
+  run_avg(checked_call<PoolTensors>(op, y, nullptr, x, options,
+                                    [&] { return check_pool(op, y, x, infer_sizes(op, x.sizes)); }),
+          run);
 }
 
 Tensor avg(const OpName& op, const ConstTensorView& x, const GlobalAvgPoolOptions& options) {

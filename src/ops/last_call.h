@@ -11,7 +11,6 @@ namespace cenote {
 
 /// A view by reference, or none.
 struct ViewRef {
-  ViewRef() = default;
   template <class View>
   explicit ViewRef(const View* view)
       : data(view == nullptr ? nullptr : view->data),
@@ -21,17 +20,18 @@ struct ViewRef {
 
   std::uintptr_t address() const { return reinterpret_cast<std::uintptr_t>(data); }
 
-  const void* data = nullptr;
-  DType dtype = DType::f32;
-  const Dims* sizes = nullptr;  // null: no view
-  const Dims* strides = nullptr;
+  const void* data;
+  DType dtype;
+  const Dims* sizes;  // null: no view
+  const Dims* strides;
 };
 
 /// The last call of a thread that passed its checks, where its tensors are dense and not empty, and what it
 /// means: whatever follows from options, dtypes, sizes and strides. Tensors come in the same order each time.
-template <class Options, class Meaning, std::size_t kTensors>
+template <class Options, class Meaning>
 class LastCall {
  public:
+  static constexpr std::size_t kTensors = 3;
   using Views = std::array<ViewRef, kTensors>;
 
   /// Whether a call differs only in where its tensors lie, and they lie where they may: aligned, and apart.
@@ -95,5 +95,22 @@ class LastCall {
   std::array<Shape, kTensors> tensors_{};
   Meaning meaning_{};
 };
+
+/// What a forward call means: check() says, unless the call is like the last one of this thread. `indices`
+/// may be null; Meaning::place(y, indices, x) moves what was meant to other tensors.
+template <class Meaning, class Options, class Check>
+Meaning checked_call(const OpName& op, const TensorView& y, const TensorView* indices,
+                     const ConstTensorView& x, const Options& options, const Check& check) {
+  static constinit thread_local LastCall<Options, Meaning> last;
+  const std::array views{ViewRef(&y), ViewRef(indices), ViewRef(&x)};
+  if (last.is_like(op, options, views)) {
+    Meaning meaning = last.meaning();
+    meaning.place(y, indices, x);
+    return meaning;
+  }
+  const Meaning meaning = check();
+  last.keep(op, options, views, meaning);
+  return meaning;
+}
 
 }  // namespace cenote

@@ -13,8 +13,11 @@ namespace cenote {
 /// The tensors of a forward call.
 struct PoolTensors {
   Tensor5 y;
-  Tensor5 record;  // of a call with indices
+  Tensor5 record;
+  bool records = false;  // else there is no record
   ConstTensor5 x;
+
+  const Tensor5* indices() const { return records ? &record : nullptr; }
 
   /// The same tensors elsewhere.
   void place(const TensorView& at_y, const TensorView* at_indices, const ConstTensorView& at_x) {
@@ -41,6 +44,7 @@ inline PoolTensors check_max(const OpName& op, const TensorView& y, const Tensor
   if (indices == nullptr) return tensors;
   check_indices_dtype(op, indices->dtype, tap_dtype);
   tensors.record = written_argument(op, "indices", *indices, y_sizes);
+  tensors.records = true;
   check_no_overlap(op, "indices", *indices, "x", x);
   check_no_overlap(op, "indices", *indices, "y", y);
   return tensors;
@@ -49,12 +53,14 @@ inline PoolTensors check_max(const OpName& op, const TensorView& y, const Tensor
 /// run(loops, y, indices or null, x); with Order::kReversed for a minimum. run_narrow: see
 /// pool_in_working_dtype.
 template <class Run, class RunNarrow = NoNarrowLoops>
+void run_max(const PoolTensors& tensors, Order order, const Run& run, const RunNarrow& run_narrow = {}) {
+  pool_in_working_dtype(tensors.y, tensors.indices(), tensors.x, false, order, run, run_narrow);
+}
+template <class Run, class RunNarrow = NoNarrowLoops>
 void run_max(const OpName& op, const TensorView& y, const TensorView* indices, const ConstTensorView& x,
              const Dims& y_sizes, DType tap_dtype, Order order, const Run& run,
              const RunNarrow& run_narrow = {}) {
-  const PoolTensors tensors = check_max(op, y, indices, x, y_sizes, tap_dtype);
-  pool_in_working_dtype(tensors.y, indices == nullptr ? nullptr : &tensors.record, tensors.x, false, order,
-                        run, run_narrow);
+  run_max(check_max(op, y, indices, x, y_sizes, tap_dtype), order, run, run_narrow);
 }
 
 /// run(loops, grad_x, grad_y, indices) returns an index outside the plane, if it met one; run_narrow, with

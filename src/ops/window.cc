@@ -168,40 +168,20 @@ void choose(Choice choice, const Backend& loops, const Tensor5& y, const Tensor5
 }
 
 /// What a forward call means.
-struct WindowCall {
+struct WindowCall : PoolTensors {
   WindowAxes axes;
-  PoolTensors tensors;
 };
-
-/// The call, checked unless it is like the last one of this thread. check() makes a WindowCall.
-template <class Options, class Check>
-WindowCall checked_call(const OpName& op, const TensorView& y, const ConstTensorView& x,
-                        const TensorView* indices, const Options& options, const Check& check) {
-  static constinit thread_local LastCall<Options, WindowCall, 3> last;
-  const std::array views{ViewRef(&y), ViewRef(&x), ViewRef(indices)};
-  if (last.is_like(op, options, views)) {
-    WindowCall call = last.meaning();
-    call.tensors.place(y, indices, x);
-    return call;
-  }
-  const WindowCall call = check();
-  last.keep(op, options, views, call);
-  return call;
-}
 
 void chosen_into(const OpName& op, Choice choice, const TensorView& y, const ConstTensorView& x,
                  const MaxPoolOptions& options, const TensorView* indices) {
-  const WindowCall call = checked_call(op, y, x, indices, options, [&] {
-    WindowCall checked;
-    checked.axes = resolve_axes(op, x.sizes, options);
-    const Dims y_sizes = infer_sizes(op, x.sizes, checked.axes, rounds_up(options));
+  const auto call = checked_call<WindowCall>(op, y, indices, x, options, [&] {
+    const WindowAxes axes = resolve_axes(op, x.sizes, options);
+    const Dims y_sizes = infer_sizes(op, x.sizes, axes, rounds_up(options));
     if (indices != nullptr) check_index_order(op, indices->dtype, options.index_order);
-    checked.tensors = check_max(op, y, indices, x, y_sizes, tap_dtype(op, options.kernel));
-    return checked;
+    return WindowCall{check_max(op, y, indices, x, y_sizes, tap_dtype(op, options.kernel)), axes};
   });
-  pool_in_working_dtype(
-      call.tensors.y, indices == nullptr ? nullptr : &call.tensors.record, call.tensors.x, false,
-      choice == Choice::kSmallest ? Order::kReversed : Order::kAscending,
+  run_max(
+      call, choice == Choice::kSmallest ? Order::kReversed : Order::kAscending,
       [&](const Backend& loops, const Tensor5& to, const Tensor5* record, const ConstTensor5& from) {
         choose(choice, loops, to, record, from, call.axes);
       },
@@ -253,26 +233,23 @@ Tensor chosen_backward(const OpName& op, const ConstTensorView& grad_y, const Co
 
 template <class Options>
 void mean_into(const OpName& op, const TensorView& y, const ConstTensorView& x, const Options& options) {
-  const WindowCall call = checked_call(op, y, x, nullptr, options, [&] {
-    WindowCall checked;
-    checked.axes = resolve_axes(op, x.sizes, options);
+  const auto call = checked_call<WindowCall>(op, y, nullptr, x, options, [&] {
+    const WindowAxes axes = resolve_axes(op, x.sizes, options);
     resolve_divisor(op, options);
-    const Dims y_sizes = infer_sizes(op, x.sizes, checked.axes, rounds_up(options));
+    const Dims y_sizes = infer_sizes(op, x.sizes, axes, rounds_up(options));
     if constexpr (std::is_same_v<Options, AvgPoolOptions>) {
       if (options.quantization) check_quantization(op, x.dtype, *options.quantization);
     }
-    checked.tensors = check_pool(op, y, x, y_sizes);
-    return checked;
+    return WindowCall{check_pool(op, y, x, y_sizes), axes};
   });
   const Divisor divisor = resolve_divisor(op, options);
   const auto run = [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
     loops.window.avg(to, from, call.axes, divisor);
   };
   if constexpr (std::is_same_v<Options, AvgPoolOptions>) {
-    if (options.quantization)
-      return pool_quantized(call.tensors.y, call.tensors.x, *options.quantization, run);
+    if (options.quantization) return pool_quantized(call.y, call.x, *options.quantization, run);
   }
-  run_avg(call.tensors, run, [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
+  run_avg(call, run, [&](const Backend& loops, const Tensor5& to, const ConstTensor5& from) {
     return loops.narrow.avg(to, from, call.axes, divisor);
   });
 }
