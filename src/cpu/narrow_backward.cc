@@ -9,7 +9,7 @@
 // Highway wants its own header after foreach_target.h, and ours after that.
 #include "core/parallel.h"
 #include "cpu/block_backward-inl.h"
-#include "cpu/channels_last_backward-inl.h"
+#include "cpu/few_channels_backward-inl.h"
 #include "cpu/planar_backward-inl.h"
 #include "cpu/tap_flat-inl.h"
 #include "cpu/tap_gather-inl.h"
@@ -38,10 +38,8 @@ bool MaxBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   }
   if (last ? few_outputs(axes) : !gathers_taps(grad_x, grad_y, taps, axes)) return false;
   tabulate_row_readers(axes);
-  if (last && gathers_pixel_groups<T>(grad_x, axes)) {
-    MaxBackwardOfPixelGroups<T>(grad_x, grad_y, taps, axes);
-  } else if (last) {
-    ChannelsLastMaxBackward<T, std::uint8_t>(grad_x, grad_y, taps, axes);
+  if (last) {
+    MaxBackwardOfPixels<T>(grad_x, grad_y, taps, axes);
   } else {
     GatherTaps<T>(grad_x, grad_y, taps, axes);
   }
@@ -58,10 +56,8 @@ bool AvgBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   const bool rows = !last && disjoint(axes) && axes[2].in() <= kTilePositions && unit_columns(grad_x);
   if (!last && !blocks && !rows) return false;
   tabulate_row_readers(axes);
-  if (last && averages_pixel_groups<T>(grad_x, axes)) {
-    AvgBackwardOfPixelGroups<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
-  } else if (last) {
-    ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
+  if (last) {
+    AvgBackwardOfPixels<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
   } else if (blocks) {
     AvgBackwardOfBlocks<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
   } else {

@@ -43,8 +43,17 @@ class ColumnGroups {
   /// Visits the columns that are in no group, with the outputs that read them.
   template <class Visit>
   void for_each_other(const Visit& visit) const {
+    for_each_before(visit);
+    for_each_after(visit);
+  }
+  /// Those before the groups, or after them.
+  template <class Visit>
+  void for_each_before(const Visit& visit) const {
     for (std::int64_t column = 0; column < columns_.begin; ++column)
       visit(column, std::span(before_.readers_begin(column), before_.readers_end(column)));
+  }
+  template <class Visit>
+  void for_each_after(const Visit& visit) const {
     for (std::int64_t column = columns_.end; column < after_.in(); ++column)
       visit(column, std::span(after_.readers_begin(column), after_.readers_end(column)));
   }
@@ -86,6 +95,11 @@ class TappedRow {
     return {LoadVector(WideTag<T>(), grads_ + number * grad_step_ + c),
             PromoteTaps(DI(), taps_ + number * tap_step_ + c)};
   }
+  /// The first channels alone; the other lanes mean nothing.
+  HWY_INLINE Output first_channels(std::int64_t number, std::size_t channels) const {
+    return {LoadPart(WideTag<T>(), grads_ + number * grad_step_, channels),
+            PromoteFirstTaps<T>(DI(), taps_ + number * tap_step_, channels)};
+  }
   HWY_INLINE void ask_ahead_of(std::int64_t number, std::int64_t c) const {
     prefetch_for_read(grads_ + number * grad_step_ + c + kReadAhead<T>);
     prefetch_for_read(taps_ + number * tap_step_ + c + kReadAhead<T>);
@@ -104,6 +118,15 @@ class TappedRow {
   std::int64_t first_tap_ = 0;
 };
 
+/// That of the outputs of `reader`.
+template <class T>
+TappedRow<T> tapped_row(const ConstTensor5& grad_y, const ConstTensor5& taps, const Axes& axes,
+                        std::int64_t n, const ReaderRow& reader) {
+  return {row_of<const T>(grad_y, n, 0, reader.od, reader.oh), grad_y.stride[4],
+          row_of<const std::uint8_t>(taps, n, 0, reader.od, reader.oh), taps.stride[4],
+          reader.tap * axes[2].kernel()};
+}
+
 /// A row of outputs of an average, and the inverses of their divisors.
 template <class T>
 class ScaledRow {
@@ -116,6 +139,11 @@ class ScaledRow {
   HWY_INLINE V output(std::int64_t number, std::int64_t c) const {
     const WideTag<T> d;
     return hn::Mul(hn::Set(d, inverses_[number]), LoadVector(d, grads_ + number * grad_step_ + c));
+  }
+  /// The first channels alone; the other lanes mean nothing.
+  HWY_INLINE V first_channels(std::int64_t number, std::size_t channels) const {
+    const WideTag<T> d;
+    return hn::Mul(hn::Set(d, inverses_[number]), LoadPart(d, grads_ + number * grad_step_, channels));
   }
   HWY_INLINE void ask_ahead_of(std::int64_t number, std::int64_t c) const {
     prefetch_for_read(grads_ + number * grad_step_ + c + kReadAhead<T>);
@@ -266,11 +294,16 @@ bool gathers_pixel_groups(const Tensor5& grad_x, const Axes& axes) {
          makes_pixel_groups<T>(grad_x, axes[2]);
 }
 
-/// The same for averages, whose windows have few rows, so that few divisors differ.
+/// Whether windows have few rows, so that few divisors differ.
+inline bool few_divisors(const Axes& axes) {
+  constexpr std::int64_t kMostRows = 64;
+  return axes[0].kernel() <= kMostRows / axes[1].kernel();
+}
+
+/// The same for averages.
 template <class T>
 bool averages_pixel_groups(const Tensor5& grad_x, const Axes& axes) {
-  constexpr std::int64_t kMostRows = 64;
-  return makes_pixel_groups<T>(grad_x, axes[2]) && axes[0].kernel() <= kMostRows / axes[1].kernel();
+  return makes_pixel_groups<T>(grad_x, axes[2]) && few_divisors(axes);
 }
 
 template <class T>
@@ -278,9 +311,7 @@ void MaxBackwardOfPixelGroups(const Tensor5& grad_x, const ConstTensor5& grad_y,
                               const Axes& axes) {
   struct State {};
   const auto row = [&](State&, std::int64_t n, const ReaderRow& reader) {
-    return TappedRow<T>(row_of<const T>(grad_y, n, 0, reader.od, reader.oh), grad_y.stride[4],
-                        row_of<const std::uint8_t>(taps, n, 0, reader.od, reader.oh), taps.stride[4],
-                        reader.tap * axes[2].kernel());
+    return tapped_row<T>(grad_y, taps, axes, n, reader);
   };
   ForEachPixelGroup<TappedRow<T>, State, T>(grad_x, grad_y, axes, row);
 }
@@ -307,13 +338,20 @@ class InverseRows {
   std::vector<std::pair<std::int64_t, std::vector<Lane>>> tables_;
 };
 
+/// That of the outputs of `reader`.
+template <class T, class Divisors>
+ScaledRow<T> scaled_row(const ConstTensor5& grad_y, const Axes& axes, const Divisors& divisors,
+                        InverseRows<LaneOf<T>>& inverses, std::int64_t n, const ReaderRow& reader) {
+  return {row_of<const T>(grad_y, n, 0, reader.od, reader.oh), grad_y.stride[4],
+          inverses.of_row(divisors, axes[2], reader.od, reader.oh)};
+}
+
 /// The divisor of an output is divisors.row(od, oh) * divisors.column(ow).
 template <class T, class Divisors>
 void AvgBackwardOfPixelGroups(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
                               const Divisors& divisors) {
   const auto row = [&](InverseRows<LaneOf<T>>& inverses, std::int64_t n, const ReaderRow& reader) {
-    return ScaledRow<T>(row_of<const T>(grad_y, n, 0, reader.od, reader.oh), grad_y.stride[4],
-                        inverses.of_row(divisors, axes[2], reader.od, reader.oh));
+    return scaled_row<T>(grad_y, axes, divisors, inverses, n, reader);
   };
   ForEachPixelGroup<ScaledRow<T>, InverseRows<LaneOf<T>>, T>(grad_x, grad_y, axes, row);
 }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "cpu/dense-inl.h"
+#include "cpu/layout.h"
 #include "cpu/planar-inl.h"
 #include "cpu/scatter-inl.h"
 
@@ -331,6 +332,30 @@ class SpreadRow {
     std::fill(spread, spread + length_, Lane{0});
   }
   Lane* quotients() { return quotients_.get(); }
+  /// Whether windows are pairs of columns, so that pairs() spreads gradients that are neighbours: 2x2 of [32,
+  /// 64, 112, 112] bf16, AVX-512, two threads, 2.4 and 1.7 ms.
+  bool has_pairs() const { return w_.kernel() == 2 && w_.stride() == 2; }
+  /// As spread(), from gradients: quotient(d, gradients, output) is that of a vector of them.
+  template <class Quotient>
+  HWY_INLINE const T* pairs(const T* grads, const Quotient& quotient) {
+    T* const to = elements_.resize(static_cast<std::size_t>(length_ + w_.stride()) + 2 * kMaxLanes<T>);
+    store_pairs(grads, quotient, to);
+    return to + w_.padding();
+  }
+  /// The same from the first window on at `to`, with room for two vectors beyond the row.
+  template <class Quotient>
+  HWY_INLINE void store_pairs(const T* grads, const Quotient& quotient, T* to) const {
+    const WideTag<T> d;
+    const auto lanes = lanes_of<T>();
+    for (std::int64_t o = 0; o < w_.out(); o += lanes) {
+      const auto part = static_cast<std::size_t>(w_.out() - o >= lanes ? 0 : w_.out() - o);
+      const auto each = quotient(d, LoadLanes<true>(d, grads + o, 1, part), o);
+      const VecOf<decltype(d)> both[2] = {each, each};
+      StorePhases<T>(both, to + 2 * o);
+    }
+    const std::int64_t stored = 2 * ceil_divide(w_.out(), lanes) * lanes;  // lanes beyond are 0
+    if (stored < length_) std::fill(to + stored, to + length_, T{});
+  }
   /// Column 0, after all quotients have been spread.
   HWY_INLINE const T* spread() {
     spread_lanes();
@@ -397,12 +422,27 @@ void DisjointAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
     SpreadRow<T> row(w);
     ColumnDivisors<LaneOf<T>> columns;
     columns.set(w, divisor, 0, w.out());
+    const bool pairs = row.has_pairs() && unit_columns(grad_y);
+    const bool direct = pairs && past && w.padding() == 0;  // to where rows are collected
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       const T* const grads = row_of<const T>(grad_y, at[1], at[2], at[3], at[4]);
-      AddQuotients<true>(grads, grad_y.stride[4], w.out(),
-                         row_divisor<LaneOf<T>>(axes, divisor, at[3], at[4]), columns.get(), row.quotients());
-      const T* const spread = row.spread();
+      const auto factor = row_divisor<LaneOf<T>>(axes, divisor, at[3], at[4]);
+      if (grad_y.stride[4] == 1) ask_ahead_of_reads(grads, w.out());
+      const bool exact = columns.powers_of_two() && power_of_two(factor);
+      const LaneOf<T>* const of_columns = exact ? columns.inverses() : columns.get();
+      const T* spread = nullptr;
+      const auto quotient = [&](auto d, auto v, std::int64_t o) CENOTE_VECTOR_LAMBDA {
+        const auto column = hn::LoadU(d, of_columns + o);
+        return exact ? hn::Mul(v, hn::Mul(hn::Set(d, 1 / factor), column))
+                     : hn::Div(v, hn::Mul(hn::Set(d, factor), column));
+      };
+      if (pairs && !direct) {
+        spread = row.pairs(grads, quotient);
+      } else if (!pairs) {
+        AddQuotients<true>(grads, grad_y.stride[4], w.out(), factor, columns.get(), row.quotients());
+        spread = row.spread();
+      }
       const Range depth = owned_by(axes[0], at[3]);
       const Range height = owned_by(axes[1], at[4]);
       for (std::int64_t d = depth.begin; d < depth.end; ++d) {
@@ -413,7 +453,13 @@ void DisjointAvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
               in_depth && h >= axes[1].start(at[4]) && h < axes[1].start(at[4]) + axes[1].kernel();
           if (past) {
             T* const near = reinterpret_cast<T*>(lines.room(to, row_bytes));
-            read ? copy_row(spread, near, 1, w.in()) : fill_row(near, 1, w.in(), T{0});
+            if (!read) {
+              fill_row(near, 1, w.in(), T{0});
+            } else if (direct) {
+              row.store_pairs(grads, quotient, near);
+            } else {
+              copy_row(spread, near, 1, w.in());
+            }
             lines.done(row_bytes);
           } else if (read) {
             copy_ahead(spread, to, grad_x.stride[4], w.in());

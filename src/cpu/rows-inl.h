@@ -102,6 +102,7 @@ class InputRows {
     count_ = d.count * h.count;
     slice_rows_ = h.count;
     new_rows_ = std::min(h.count, axes[1].stride());
+    new_slices_ = std::min(d.count, axes[0].stride());
     const auto count = static_cast<std::size_t>(count_);
     rows_ = count <= few_.size() ? few_.data() : many_.resize(count);
     Row* next = rows_;
@@ -118,6 +119,8 @@ class InputRows {
   /// Rows of each slice of D, and how many of them, the last ones, the output row before does not read.
   std::int64_t slice_rows() const { return slice_rows_; }
   std::int64_t new_rows() const { return new_rows_; }
+  /// The last slices, which those before in D do not read.
+  std::int64_t new_slices() const { return new_slices_; }
   const T* row(std::int64_t i) const { return rows_[i].data; }
   std::int64_t tap(std::int64_t i) const { return rows_[i].tap; }
   /// Number of the row in its plane, d * H + h.
@@ -135,6 +138,7 @@ class InputRows {
   std::int64_t count_ = 0;
   std::int64_t slice_rows_ = 0;
   std::int64_t new_rows_ = 0;
+  std::int64_t new_slices_ = 0;
 };
 
 /// The output rows that read one input row, in row-major order, each with the tap number of that row.

@@ -274,6 +274,13 @@ struct ReducedRows {
 template <int kStride, int kTaps, class How, class T, class Emit>
 void ReduceRun(const How& how, const InputRows<T>& rows, std::int64_t row_step, std::int64_t count,
                const Axis& w, Emit emit) {
+  if (rows.count() == 0) {
+    const auto columns = how.template columns<true, kStride, kTaps, 0>(rows);
+    for (std::int64_t i = 0; i < count; ++i, emit.next_row()) {
+      for (std::int64_t m = 0; m < w.out(); m += lanes_of<T>()) columns.emit(emit, m, columns.identity());
+    }
+    return;
+  }
   for (std::int64_t done = 0; done < count; ++done) {
     const auto reduce = [&](auto exact, auto known_rows, std::int64_t some) {
       constexpr int kRows = known_rows;
@@ -323,11 +330,12 @@ inline std::int64_t planes_together(const ConstTensor5& x, const Axes& axes, std
   return std::min(kBytes / static_cast<std::int64_t>(plane), x.size[1]);
 }
 
-/// Pools every output row; row.emitter(state, at, first_out, outs, step) says what happens to the vectors of
-/// a row and of the next ones.
-template <int kStride, int kTaps, class T, class How, class Row>
-void ForEachShortRow(const How& how, const ConstTensor5& x, const Tensor5& y, const Axes& axes,
-                     const Row& row) {
+/// Pools every output row, in runs that go the same way: reduce(rows, row_step, count, emitter) pools `count`
+/// rows whose input rows lie row_step elements apart. row.emitter(state, at, first_out, outs, step) says what
+/// happens to the vectors of a row and of the next ones.
+template <class T, class Row, class Reduce>
+void ForEachRun(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Row& row,
+                const Reduce& reduce) {
   const Axis& h = axes[1];
   const Axis& w = axes[2];
   const std::int64_t together = planes_together(x, axes, sizeof(T));
@@ -352,15 +360,7 @@ void ForEachShortRow(const How& how, const ConstTensor5& x, const Tensor5& y, co
       Cursor::Index first = at.index();
       first[1] *= together;
       rows.collect(x, plane_of<const T>(x, first[0], first[1]), axes, first[2], first[3]);
-      auto emit = row.emitter(state, first, 0, w.out(), out_step);
-      if (rows.count() > 0) {
-        ReduceRun<kStride, kTaps>(how, rows, row_step, run, w, emit);
-      } else {
-        const auto columns = how.template columns<true, kStride, kTaps, 0>(rows);
-        for (std::int64_t i = 0; i < run; ++i, emit.next_row()) {
-          for (std::int64_t m = 0; m < w.out(); m += lanes_of<T>()) columns.emit(emit, m, columns.identity());
-        }
-      }
+      reduce(rows, row_step, run, row.emitter(state, first, 0, w.out(), out_step));
       if (!across) {
         at.skip(3, run - 1);
         unit += run - 1;
@@ -369,6 +369,15 @@ void ForEachShortRow(const How& how, const ConstTensor5& x, const Tensor5& y, co
       ++unit;
     }
   });
+}
+
+template <int kStride, int kTaps, class T, class How, class Row>
+void ForEachShortRow(const How& how, const ConstTensor5& x, const Tensor5& y, const Axes& axes,
+                     const Row& row) {
+  ForEachRun<T>(x, y, axes, row,
+                [&](const InputRows<T>& rows, std::int64_t row_step, std::int64_t count, const auto& emit) {
+                  ReduceRun<kStride, kTaps>(how, rows, row_step, count, axes[2], emit);
+                });
 }
 
 template <class T, class How, class Row>

@@ -163,7 +163,9 @@ std::int64_t streamed_outs_per_tile(const Axis& h, const Axis& w) {
   const std::int64_t longer = std::min(std::max(outs, kLongTile), w.out());
   const bool many =
       joins_vectors<T>(w) ? h.kernel() == 1 : 2 * h.kernel() <= kMostOfBand / (longer + w.dilated_kernel());
-  return many ? longer : outs;
+  const std::int64_t most = many ? longer : outs;
+  const std::int64_t even = ceil_divide(w.out(), ceil_divide(w.out(), most));  // tiles as long as each other
+  return std::min(ceil_divide(even, lanes_of<T>()) * lanes_of<T>(), most);
 }
 
 /// Whether PoolStreamedRows serves these windows of rows of neighbours: not where as many rows, or tiles of
@@ -288,6 +290,7 @@ bool StreamedPlanes<Reduction, T>::pool_vectors(const T* plane, std::int64_t ste
     const std::int64_t column = i + offset;
     const T* const from = row + tile.first_col;
     if (column >= 0 && column + lanes <= tile.cols) {
+      prefetch_for_read(from + column + kReadAhead<T>);
       const V v = LoadVector(d, from + column);
       if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, v);
       return v;
@@ -382,9 +385,14 @@ bool StreamedPlanes<Reduction, T>::pool_long_row(const T* plane, std::int64_t st
   };
 
   V seen = hn::Zero(d);
+  // What is read after a vector: further on in the row, or the same columns of a row below. Max 13x13 of [4,
+  // 64, 56, 56] f32 channels-last, AVX-512, two threads, 0.30 and 0.26 ms, avg 7x7 0.34 and 0.25 ms.
+  const std::int64_t ahead = near ? kReadAhead<T> : 2 * step;
   const auto load = [&](const T* row, std::int64_t i) CENOTE_VECTOR_LAMBDA {
     const auto part = static_cast<std::size_t>(std::clamp<std::int64_t>(tile.cols - i, 0, lanes));
-    V v = LoadLanes<true>(d, row + tile.first_col + i, 1, part == static_cast<std::size_t>(lanes) ? 0 : part);
+    const T* const from = row + tile.first_col + i;
+    prefetch_for_read(from + ahead);
+    V v = LoadLanes<true>(d, from, 1, part == static_cast<std::size_t>(lanes) ? 0 : part);
     if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, v);
     if (part < static_cast<std::size_t>(lanes)) v = hn::IfThenElse(hn::FirstN(d, part), v, identity);
     return v;

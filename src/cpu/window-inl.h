@@ -12,10 +12,9 @@
 #include "backend.h"
 #include "core/parallel.h"
 #include "cpu/block_backward-inl.h"
-#include "cpu/channels_last_backward-inl.h"
+#include "cpu/few_channels_backward-inl.h"
 #include "cpu/index_scatter-inl.h"
 #include "cpu/merged_rows.h"
-#include "cpu/pixel_groups-inl.h"
 #include "cpu/planar_backward-inl.h"
 #include "cpu/segments-inl.h"
 #include "cpu/tap_flat-inl.h"
@@ -104,10 +103,8 @@ void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   if (channels_last(grad_x, grad_y) && unit_channels(taps)) {
     if (few_outputs(axes)) return ScatterChannels<T, Tap>(grad_x, grad_y, taps, axes);
     tabulate_row_readers(axes);
-    if constexpr (std::is_same_v<Tap, std::uint8_t>) {
-      if (gathers_pixel_groups<T>(grad_x, axes))
-        return MaxBackwardOfPixelGroups<T>(grad_x, grad_y, taps, axes);
-    }
+    if constexpr (std::is_same_v<Tap, std::uint8_t>)
+      return MaxBackwardOfPixels<T>(grad_x, grad_y, taps, axes);
     return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
   }
   if constexpr (std::is_same_v<Tap, std::uint8_t>) {
@@ -157,7 +154,8 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
   const bool unit_stride = readers_are_windows(axes);
   if (channels_last(grad_x, grad_y)) {
     const std::int64_t channels = grad_x.size[1];
-    const std::int64_t fewest_taps = slides_pixels<T>(axes, channels) ? 4 : fewest_flat_taps_of_avg(channels);
+    const std::int64_t fewest_taps =
+        slides_pixels<T>(axes, channels) ? 4 : fewest_flat_taps_of_gradients(channels);
     if (unit_stride && pools_flat_rows(grad_y, grad_x, axes, fewest_taps)) {
       const auto average = [&](const Tensor5& y, const ConstTensor5& x, const WindowAxes& readers,
                                const Divisor& by) { AvgFlatRows<T>(y, x, readers, by, channels); };
@@ -165,9 +163,7 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
                                       flat_axes(axes, window[2], channels), divisor, average, channels);
     }
     tabulate_row_readers(axes);
-    if (averages_pixel_groups<T>(grad_x, axes))
-      return AvgBackwardOfPixelGroups<T>(grad_x, grad_y, axes, divide);
-    return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, divide);
+    return AvgBackwardOfPixels<T>(grad_x, grad_y, axes, divide);
   }
   if (covers_planes(axes, divide)) return GlobalTable()->avg_backward(grad_x, grad_y);
   if (adds_blocks<T>(grad_x, grad_y, axes)) {

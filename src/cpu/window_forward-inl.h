@@ -17,6 +17,7 @@
 #include "cpu/planar_indices-inl.h"
 #include "cpu/short_records-inl.h"
 #include "cpu/short_windows-inl.h"
+#include "cpu/side_by_side-inl.h"
 #include "cpu/sliding_pixels-inl.h"
 #include "cpu/streamed_rows-inl.h"
 #include "cpu/tiled_planes-inl.h"
@@ -50,6 +51,7 @@ void PoolRows(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const R
   if (streams_rows<T>(axes)) return PoolStreamedRows<Reduction, T>(x, y, axes, row);
   if constexpr (sizeof(LaneOf<T>) >= 4) {  // lanes of bytes are not permuted
     if (short_windows(axes[2])) return PoolShortRows<T>(ReducedRows<Reduction, T>(), x, y, axes, row);
+    if (side_by_side(axes[2])) return PoolSideBySide<Reduction, T>(x, y, axes, row);
   }
   ForEachBufferedRow<Reduction, true, T>(x, y, axes, row);
 }
@@ -60,11 +62,18 @@ inline bool pools_flat_rows(const ConstTensor5& x, const Tensor5& y, const Axes&
   return dense_rows(x) && dense_rows(y) && flattens(axes, x.size[1], fewest_taps);
 }
 
-/// From how many taps on flat rows were faster, 3 to 512 channels measured. Sums of many channels read the
-/// taps as fast as they read a buffer; keys are computed for a row buffer, but come for nothing with a pixel.
-/// Blocks of channels in working memory, of which there are 64 at most, must agree on the loops of sums.
-constexpr std::int64_t kFewestFlatTapsOfMax = 4;
-inline std::int64_t fewest_flat_taps_of_avg(std::int64_t channels) { return channels <= 64 ? 4 : 32; }
+/// From how many taps on flat rows were faster, 3 to 512 channels measured. Of many channels the taps are
+/// read as fast as a buffer, if they are few: 5x5 stride 1, AVX-512, two threads, as flat rows and tap by
+/// tap, avg of [32, 64, 112, 112] f32 7.6 and 6.6 ms, max of [1, 512, 13, 13] 54 and 37 us; avg of 7x7 of [4,
+/// 64, 56, 56] 0.24 and 0.30 ms. Keys are computed for a row buffer, but come for nothing with a pixel. Where
+/// f16 passes through working memory, its blocks of channels, of 64 at most, must agree on the loops of sums.
+inline std::int64_t fewest_flat_taps_of_max(std::int64_t channels) { return channels < 256 ? 4 : 32; }
+inline std::int64_t fewest_flat_taps_of_avg(std::int64_t channels) {
+  const std::int64_t few_channels = kConvertsHalf ? 15 : 64;
+  return channels <= few_channels ? 4 : 32;
+}
+/// As gradients, which have no such loop that reads tap by tap.
+inline std::int64_t fewest_flat_taps_of_gradients(std::int64_t channels) { return channels <= 64 ? 4 : 32; }
 inline std::int64_t fewest_flat_taps_with_indices(std::int64_t channels) { return channels < 32 ? 4 : 16; }
 
 /// Whether channels-last tensors are pooled from a buffer of pixels, which was faster up to these numbers of
@@ -102,7 +111,7 @@ void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
     return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y, stores_past_caches(x, y)});
   }
   if (slides_pixels<T>(axes, x.size[1])) return SlidingMax<T>(x, y, axes);
-  if (!pools_flat_rows(x, y, axes, kFewestFlatTapsOfMax)) {
+  if (!pools_flat_rows(x, y, axes, fewest_flat_taps_of_max(x.size[1]))) {
     if (pools_pixel_buffer<T>(x, y, axes))
       return PoolPixelBuffer<MaxReduction, T>(x, y, axes, MaxPixelRow<T>{y});
     return ChannelsLastMax<T>(x, y, axes);

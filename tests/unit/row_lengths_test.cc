@@ -1,11 +1,14 @@
-// Rows of every length up to some vectors: loops take them as blocks of planes, as tiles, vector by vector or
-// whole, and all of them must agree with the reference, with NaN and infinities too, and write nothing else.
+// Rows of every length, and pixels of every number of channels, up to some vectors: loops take them as blocks
+// of planes, as tiles, vector by vector or whole, and all of them must agree with the reference, with NaN and
+// infinities too, and write nothing else.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
+#include "cenote/global.h"
 #include "cenote/runtime.h"
 #include "cenote/window.h"
 #include "conformance/replay.h"
@@ -32,13 +35,26 @@ void PrintTo(const Case& one, std::ostream* out) {
        << one.padding << (one.ceil_mode ? " ceil" : "");
 }
 
-constexpr std::int64_t kLongest = 67;
 const Dims kPlanes{2, 9};  // more than one vector of f32 has lanes, together
 
-Dims sizes_of(std::int64_t columns) { return {kPlanes[0], kPlanes[1], 6, columns}; }
+/// Of windows that overlap all up to some vectors, of others those about which their vectors end.
+std::vector<std::int64_t> row_lengths(const Case& one) {
+  std::vector<std::int64_t> lengths;
+  if (one.stride <= 2) {
+    for (std::int64_t columns = one.kernel; columns <= 67; ++columns) lengths.push_back(columns);
+    return lengths;
+  }
+  for (const std::int64_t outputs : {1, 2, 7, 8, 9, 15, 16, 17, 33}) {
+    for (const std::int64_t more : {-1, 0, 1}) {
+      if (outputs * one.stride + more >= one.kernel) lengths.push_back(outputs * one.stride + more);
+    }
+  }
+  return lengths;
+}
 
 /// Small multiples of 1/4, whose sums are exact; among them, if `special`, infinities and NaN.
-GuardedTensor filled(DType dtype, const Dims& sizes, bool special) {
+GuardedTensor filled(DType dtype, const Dims& sizes, bool special,
+                     LayoutKind layout = LayoutKind::kChannelsFirst) {
   const std::int64_t count = element_count(sizes);
   Values values(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i)
@@ -49,7 +65,7 @@ GuardedTensor filled(DType dtype, const Dims& sizes, bool special) {
     values[static_cast<std::size_t>(count / 2)] = std::numeric_limits<double>::quiet_NaN();
     values[static_cast<std::size_t>(count - 1)] = std::numeric_limits<double>::quiet_NaN();
   }
-  GuardedTensor tensor(dtype, sizes, LayoutKind::kChannelsFirst, 2, 1);
+  GuardedTensor tensor(dtype, sizes, layout, 2, 1);
   cenote_test::assign(tensor, values);
   return tensor;
 }
@@ -65,57 +81,102 @@ void expect_same(const Values& got, const Values& expected, double relative, con
   }
 }
 
-class RowLengths : public ::testing::TestWithParam<Case> {
- protected:
-  /// `op` writes a tensor of these sizes, on the reference and on every target.
-  template <class Op>
-  void compare(const std::string& what, DType dtype, const Dims& sizes, double relative, const Op& op) {
-    const auto result_on = [&](const std::string& name) {
-      const TargetGuard target(name);
-      const GuardedTensor out(dtype, sizes, LayoutKind::kChannelsFirst, 2, 3);
-      op(out.view());
-      EXPECT_TRUE(out.guards_intact()) << what << " on " << name;
-      return values_of(out);
-    };
-    const Values expected = result_on("reference");
-    for (const std::string& name : cpu_targets())
-      expect_same(result_on(name), expected, relative, what + " on " + name);
-  }
-};
+/// `op` writes a tensor of these sizes, on the reference and on every target.
+template <class Op>
+void compare(const std::string& what, DType dtype, const Dims& sizes, double relative, LayoutKind layout,
+             const Op& op) {
+  const auto result_on = [&](const std::string& name) {
+    const TargetGuard target(name);
+    const GuardedTensor out(dtype, sizes, layout, 2, 3);
+    op(out.view());
+    EXPECT_TRUE(out.guards_intact()) << what << " on " << name;
+    return values_of(out);
+  };
+  const Values expected = result_on("reference");
+  for (const std::string& name : cpu_targets())
+    expect_same(result_on(name), expected, relative, what + " on " + name);
+}
 
-TEST_P(RowLengths, AgreeWithTheReference) {
-  const auto& [dtype, kernel, stride, padding, ceil_mode] = GetParam();
-  const MaxPoolOptions max{.kernel = kernel, .stride = stride, .padding = padding, .ceil_mode = ceil_mode};
-  const AvgPoolOptions avg{.kernel = kernel,
-                           .stride = stride,
-                           .padding = padding,
+double rounding_of(DType dtype) { return dtype == DType::f64 ? 1e-14 : dtype == DType::f32 ? 1e-6 : 0x1p-8; }
+
+/// All passes over tensors of these sizes.
+void compare_passes(const std::string& of, const Case& one, const Dims& sizes, LayoutKind layout) {
+  const auto& [dtype, kernel, stride, padding, ceil_mode] = one;
+  // Large windows are of few rows.
+  const auto rows = [](std::int64_t columns) { return std::min<std::int64_t>(columns, 3); };
+  const Dims kernels{rows(kernel), kernel}, strides{rows(stride), stride},
+      paddings{std::min<std::int64_t>(padding, 1), padding};
+  const MaxPoolOptions max{.kernel = kernels, .stride = strides, .padding = paddings, .ceil_mode = ceil_mode};
+  const AvgPoolOptions avg{.kernel = kernels,
+                           .stride = strides,
+                           .padding = paddings,
                            .ceil_mode = ceil_mode,
                            .count_include_pad = false};
-  const double rounding = dtype == DType::f64 ? 1e-14 : dtype == DType::f32 ? 1e-6 : 0x1p-8;
-  for (std::int64_t columns = kernel; columns <= kLongest; ++columns) {
-    const Dims sizes = sizes_of(columns);
-    const Dims y_sizes = max_pool2d_shape(sizes, max);
-    const std::string of_row = " of " + std::to_string(columns) + " columns";
-    for (const bool special : {false, true}) {
-      const GuardedTensor x = filled(dtype, sizes, special);
-      compare("max" + of_row, dtype, y_sizes, 0, [&](const TensorView& y) { max_pool2d_into(y, x, max); });
-      compare("avg" + of_row, dtype, y_sizes, rounding,
-              [&](const TensorView& y) { avg_pool2d_into(y, x, avg); });
-      compare("taps" + of_row, DType::u8, y_sizes, 0, [&](const TensorView& taps) {
-        const GuardedTensor y(dtype, y_sizes, LayoutKind::kChannelsFirst, 2, 2);
-        max_pool2d_into(y, x, max, &taps);
-      });
-    }
-    const GuardedTensor x = filled(dtype, sizes, false), grad_y = filled(dtype, y_sizes, false);
-    const GuardedTensor y(dtype, y_sizes, LayoutKind::kChannelsFirst, 2, 2);
-    const GuardedTensor taps(DType::u8, y_sizes, LayoutKind::kChannelsFirst, 2, 4);
-    max_pool2d_into(y, x, max, &taps.view());
-    compare("max backward" + of_row, dtype, sizes, rounding,
-            [&](const TensorView& grad_x) { max_pool2d_backward_into(grad_x, grad_y, taps, max); });
+  const Dims y_sizes = max_pool2d_shape(sizes, max);
+  const double rounding = rounding_of(dtype);
+  for (const bool special : {false, true}) {
+    const GuardedTensor x = filled(dtype, sizes, special, layout);
+    compare("max" + of, dtype, y_sizes, 0, layout, [&](const TensorView& y) { max_pool2d_into(y, x, max); });
+    compare("avg" + of, dtype, y_sizes, rounding, layout,
+            [&](const TensorView& y) { avg_pool2d_into(y, x, avg); });
+    compare("taps" + of, DType::u8, y_sizes, 0, layout, [&](const TensorView& taps) {
+      const GuardedTensor y(dtype, y_sizes, layout, 2, 2);
+      max_pool2d_into(y, x, max, &taps);
+    });
+  }
+  const GuardedTensor x = filled(dtype, sizes, false, layout), grad_y = filled(dtype, y_sizes, false, layout);
+  const GuardedTensor y(dtype, y_sizes, layout, 2, 2);
+  const GuardedTensor taps(DType::u8, y_sizes, layout, 2, 4);
+  max_pool2d_into(y, x, max, &taps.view());
+  compare("max backward" + of, dtype, sizes, rounding, layout,
+          [&](const TensorView& grad_x) { max_pool2d_backward_into(grad_x, grad_y, taps, max); });
+  // Sums of quotients of both signs, which may cancel: of their absolute values.
+  Values magnitudes = values_of(grad_y);
+  for (double& value : magnitudes) value = std::abs(value);
+  cenote_test::assign(grad_y, magnitudes);
+  compare("avg backward" + of, dtype, sizes, 4 * rounding, layout,
+          [&](const TensorView& grad_x) { avg_pool2d_backward_into(grad_x, grad_y, avg); });
+}
+
+class RowLengths : public ::testing::TestWithParam<Case> {};
+class ChannelCounts : public ::testing::TestWithParam<Case> {};
+
+TEST_P(RowLengths, AgreeWithTheReference) {
+  for (const std::int64_t columns : row_lengths(GetParam())) {
+    compare_passes(" of " + std::to_string(columns) + " columns", GetParam(),
+                   {kPlanes[0], kPlanes[1], 6, columns}, LayoutKind::kChannelsFirst);
   }
 }
 
-std::vector<Case> cases() {
+TEST_P(ChannelCounts, AgreeWithTheReference) {
+  for (const std::int64_t channels : {2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 33}) {
+    compare_passes(" of " + std::to_string(channels) + " channels", GetParam(), {2, channels, 5, 7},
+                   LayoutKind::kChannelsLast);
+  }
+}
+
+TEST(PlaneSizes, GlobalPoolingAgreesWithTheReference) {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t size = 1; size <= 70; ++size) sizes.push_back(size);
+  for (std::int64_t size = 120; size <= 520; size += 8) sizes.insert(sizes.end(), {size - 1, size, size + 1});
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
+    for (const LayoutKind layout : {LayoutKind::kChannelsFirst, LayoutKind::kChannelsLast}) {
+      for (const std::int64_t size : sizes) {
+        const std::string of = " of " + std::to_string(size) + " elements";
+        for (const bool special : {false, true}) {
+          const GuardedTensor x = filled(dtype, {kPlanes[0], kPlanes[1], 1, size}, special, layout);
+          const Dims y_sizes{kPlanes[0], kPlanes[1], 1, 1};
+          compare("max" + of, dtype, y_sizes, 0, layout,
+                  [&](const TensorView& y) { global_max_pool2d_into(y, x); });
+          compare("avg" + of, dtype, y_sizes, rounding_of(dtype), layout,
+                  [&](const TensorView& y) { global_avg_pool2d_into(y, x); });
+        }
+      }
+    }
+  }
+}
+
+std::vector<Case> overlapping() {
   std::vector<Case> all;
   for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
     for (const std::int64_t kernel : {2, 3}) {
@@ -127,7 +188,20 @@ std::vector<Case> cases() {
   }
   return all;
 }
-INSTANTIATE_TEST_SUITE_P(Cases, RowLengths, ::testing::ValuesIn(cases()));
+INSTANTIATE_TEST_SUITE_P(Overlapping, RowLengths, ::testing::ValuesIn(overlapping()));
+INSTANTIATE_TEST_SUITE_P(Overlapping, ChannelCounts, ::testing::ValuesIn(overlapping()));
+
+std::vector<Case> side_by_side() {
+  std::vector<Case> all;
+  for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
+    for (const std::int64_t kernel : {3, 4, 5, 6, 7, 9, 10, 14, 16}) {
+      for (const std::int64_t padding : {std::int64_t{0}, kernel / 2})
+        all.push_back({dtype, kernel, kernel, padding, padding > 0});
+    }
+  }
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(SideBySide, RowLengths, ::testing::ValuesIn(side_by_side()));
 
 }  // namespace
 }  // namespace cenote
