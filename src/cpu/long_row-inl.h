@@ -157,7 +157,8 @@ class ApartWindows {
       const auto end_at = [&](std::int64_t element, int v)
                               CENOTE_VECTOR_LAMBDA { return ends + (element * kVectors + v) * lanes; };
       const auto emit_at = [&](std::int64_t element, int v, V window) CENOTE_VECTOR_LAMBDA {
-        emit(d, first + (begin + element) * apart_ + v * lanes, window);
+        const std::int64_t m = first + (begin + element) * apart_ + v * lanes;
+        if (m < outs) emit(d, m, window);  // the last windows of a dilated kernel may be fewer than `apart_`
       };
       V run[kVectors];
       for (int v = 0; v < kVectors; ++v) run[v] = load(kernel_ - 1, v);

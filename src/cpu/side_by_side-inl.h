@@ -26,17 +26,15 @@ inline std::int64_t odd_part(std::int64_t columns) {
   return columns >> std::countr_zero(static_cast<std::uint64_t>(columns));
 }
 
+/// Whether there are such loops: one lane holds no window.
+constexpr bool kPoolsSideBySide = HWY_TARGET != HWY_SCALAR;
+
 /// Whether PoolSideBySide serves windows along this axis. Max, f32, AVX-512, two threads, against a row
 /// buffer read at a stride: 1-D of [32, 80, 4096] over 3 columns 2.8 and 1.2 ms, of [100, 10, 5905] over
 /// 10 1.2 and 0.6 ms; 3x3 of [8, 64, 224, 224] 6.1 and 3.1 ms, 8x8 of [32, 64, 56, 56] 0.85 and 0.73 ms.
 inline bool side_by_side(const Axis& w) {
-#if HWY_TARGET == HWY_SCALAR
-  (void)w;
-  return false;  // one lane holds no window
-#else
   return w.kernel() == w.stride() && w.kernel() > 2 && w.kernel() <= kMostSideBySide && w.dilation() == 1 &&
          odd_part(w.kernel()) <= 7;
-#endif
 }
 
 #if HWY_TARGET != HWY_SCALAR
@@ -167,11 +165,6 @@ void PoolSideBySide(const ConstTensor5& x, const Tensor5& y, const Axes& axes, c
       return ForEachRowSideBySide<Reduction, 7, T>(x, y, axes, row);
   }
 }
-
-#else
-
-template <class Reduction, class T, class Row>
-void PoolSideBySide(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Row& row);
 
 #endif
 

@@ -51,7 +51,9 @@ void PoolRows(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const R
   if (streams_rows<T>(axes)) return PoolStreamedRows<Reduction, T>(x, y, axes, row);
   if constexpr (sizeof(LaneOf<T>) >= 4) {  // lanes of bytes are not permuted
     if (short_windows(axes[2])) return PoolShortRows<T>(ReducedRows<Reduction, T>(), x, y, axes, row);
-    if (side_by_side(axes[2])) return PoolSideBySide<Reduction, T>(x, y, axes, row);
+    if constexpr (kPoolsSideBySide) {
+      if (side_by_side(axes[2])) return PoolSideBySide<Reduction, T>(x, y, axes, row);
+    }
   }
   ForEachBufferedRow<Reduction, true, T>(x, y, axes, row);
 }

@@ -155,6 +155,26 @@ TEST_P(ChannelCounts, AgreeWithTheReference) {
   }
 }
 
+/// Windows of dilated rows, whose outputs are no multiple of what lies between their elements.
+TEST(DilatedRows, AgreeWithTheReference) {
+  const MaxPoolOptions max{.kernel = {4, 5}, .stride = 1, .dilation = {1, 2}};
+  const AvgPoolOptions avg{.kernel = {4, 5}, .stride = 1, .dilation = {1, 2}};
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
+    for (const std::int64_t channels : {2, 4, 8, 16, 20, 32, 64}) {
+      const Dims sizes{1, channels, 5, 33};
+      const Dims y_sizes = max_pool2d_shape(sizes, max);
+      const std::string of = " of " + std::to_string(channels) + " channels";
+      for (const LayoutKind layout : {LayoutKind::kChannelsFirst, LayoutKind::kChannelsLast}) {
+        const GuardedTensor x = filled(dtype, sizes, false, layout);
+        compare("max" + of, dtype, y_sizes, 0, layout,
+                [&](const TensorView& y) { max_pool2d_into(y, x, max); });
+        compare("avg" + of, dtype, y_sizes, rounding_of(dtype), layout,
+                [&](const TensorView& y) { avg_pool2d_into(y, x, avg); });
+      }
+    }
+  }
+}
+
 TEST(PlaneSizes, GlobalPoolingAgreesWithTheReference) {
   std::vector<std::int64_t> sizes;
   for (std::int64_t size = 1; size <= 70; ++size) sizes.push_back(size);
