@@ -151,12 +151,9 @@ void ForEachFewChannels(const Tensor5& grad_x, const ConstTensor5& grad_y, const
 template <class Row, class State, class T, class RowOfOutputs>
 void ForEachFewChannels(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
                         const RowOfOutputs& rows) {
-  if (axes[2].stride() == 1) {
-    if (axes[2].kernel() == 2) return ForEachFewChannels<Row, State, 1, 2, T>(grad_x, grad_y, axes, rows);
-    return ForEachFewChannels<Row, State, 1, 3, T>(grad_x, grad_y, axes, rows);
-  }
-  if (axes[2].kernel() == 2) return ForEachFewChannels<Row, State, 2, 2, T>(grad_x, grad_y, axes, rows);
-  ForEachFewChannels<Row, State, 2, 3, T>(grad_x, grad_y, axes, rows);
+  with_groups(axes[2], [&]<int kStride, int kTaps>() {
+    ForEachFewChannels<Row, State, kStride, kTaps, T>(grad_x, grad_y, axes, rows);
+  });
 }
 
 /// Whether the functions below serve these windows; taps are u8. AVX-512, two threads, against lists of the
@@ -164,9 +161,8 @@ void ForEachFewChannels(const Tensor5& grad_x, const ConstTensor5& grad_y, const
 /// 3x3 stride 1 max of [32, 8, 112, 112] 4.7 and 1.5 ms.
 template <class T>
 bool gathers_few_channels(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes) {
-  const Axis& w = axes[2];
-  return (w.kernel() == 2 || w.kernel() == 3) && w.stride() <= 2 && w.dilation() == 1 &&
-         grad_x.size[1] < lanes_of<T>() && dense_pixels(grad_x) && dense_pixels(grad_y);
+  return has_groups(axes[2]) && grad_x.size[1] < lanes_of<T>() && dense_pixels(grad_x) &&
+         dense_pixels(grad_y);
 }
 
 /// The same for averages.

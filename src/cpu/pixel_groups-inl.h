@@ -266,21 +266,29 @@ void ForEachPixelGroup(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
   });
 }
 
+/// Whether the windows of an axis have groups.
+inline bool has_groups(const Axis& w) {
+  return (w.kernel() == 2 || w.kernel() == 3) && w.stride() <= 2 && w.dilation() == 1;
+}
+/// Calls visit.operator()<stride, taps>() with those of such windows.
+template <class Visit>
+void with_groups(const Axis& w, const Visit& visit) {
+  if (w.stride() == 1)
+    return w.kernel() == 2 ? visit.template operator()<1, 2>() : visit.template operator()<1, 3>();
+  w.kernel() == 2 ? visit.template operator()<2, 2>() : visit.template operator()<2, 3>();
+}
+
 template <class Row, class State, class T, class RowOfOutputs>
 void ForEachPixelGroup(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
                        const RowOfOutputs& rows) {
-  if (axes[2].stride() == 1) {
-    if (axes[2].kernel() == 2) return ForEachPixelGroup<Row, State, 1, 2, T>(grad_x, grad_y, axes, rows);
-    return ForEachPixelGroup<Row, State, 1, 3, T>(grad_x, grad_y, axes, rows);
-  }
-  if (axes[2].kernel() == 2) return ForEachPixelGroup<Row, State, 2, 2, T>(grad_x, grad_y, axes, rows);
-  ForEachPixelGroup<Row, State, 2, 3, T>(grad_x, grad_y, axes, rows);
+  with_groups(axes[2], [&]<int kStride, int kTaps>() {
+    ForEachPixelGroup<Row, State, kStride, kTaps, T>(grad_x, grad_y, axes, rows);
+  });
 }
 
 template <class T>
 bool makes_pixel_groups(const Tensor5& grad_x, const Axis& w) {
-  return (w.kernel() == 2 || w.kernel() == 3) && w.stride() <= 2 && w.dilation() == 1 &&
-         grad_x.size[1] >= lanes_of<T>();
+  return has_groups(w) && grad_x.size[1] >= lanes_of<T>();
 }
 
 /// Whether pixel groups serve these windows over channels-last tensors; taps are u8. Max, AVX-512, two

@@ -166,7 +166,7 @@ class StreamAhead {
 
 /// The same of windows over slices: of the last rows of their last slices, which are met for the first time,
 /// what lies 4 KiB on, or, beyond the end of a slice, in that which takes its place for the next outputs. Max
-/// of [1, 64, 40, 56, 56] f32, 3x3x3 stride 2, two threads: 1.7 and 0.8 ms, as 4 KiB on was the slice that is
+/// of [1, 64, 40, 56, 56] f32, 3x3x3 stride 2, two threads: 1.8 and 0.9 ms, as 4 KiB on was the slice that is
 /// read beside it.
 template <class T>
 class SlicesAhead {
