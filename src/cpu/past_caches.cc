@@ -29,6 +29,11 @@ std::int64_t last_level_cache() {
   return largest > 0 ? largest : kUsual;
 }
 
+std::int64_t cache_bytes() {
+  static const std::int64_t bytes = last_level_cache();
+  return bytes;
+}
+
 /// The most bytes that plain stores are faster for.
 std::int64_t most_plain_bytes() {
   if (const char* text = std::getenv("CENOTE_STORE_PAST_CACHES")) {
@@ -39,12 +44,14 @@ std::int64_t most_plain_bytes() {
             choice);
   }
 #ifdef __x86_64__
-  if (__builtin_cpu_is("amd")) return last_level_cache();
+  if (__builtin_cpu_is("amd")) return cache_bytes();
 #endif
   return kNever;
 }
 
 }  // namespace
+
+bool beyond_caches(std::int64_t bytes) { return bytes > cache_bytes(); }
 
 bool stores_past_caches(std::int64_t bytes) {
   if (PastCachesScope::decided()) return PastCachesScope::past();

@@ -29,15 +29,27 @@ class PastCachesScope {
   int outer_;
 };
 
-/// Whether an op on these tensors does.
+/// Whether the caches do not hold so many bytes.
+bool beyond_caches(std::int64_t bytes);
+
 template <class... Tensors>
-bool stores_past_caches(const Tensors&... tensors) {
+std::int64_t bytes_of(const Tensors&... tensors) {
   const auto bytes = [](const auto& tensor) {
     std::int64_t count = static_cast<std::int64_t>(size_of(tensor.dtype));
     for (const std::int64_t size : tensor.size) count *= size;
     return count;
   };
-  return stores_past_caches((bytes(tensors) + ...));
+  return (bytes(tensors) + ...);
+}
+
+/// The same of an op on these tensors.
+template <class... Tensors>
+bool stores_past_caches(const Tensors&... tensors) {
+  return stores_past_caches(bytes_of(tensors...));
+}
+template <class... Tensors>
+bool beyond_caches(const Tensors&... tensors) {
+  return stores_past_caches(tensors...) || beyond_caches(bytes_of(tensors...));
 }
 
 }  // namespace cenote::cpu

@@ -31,6 +31,7 @@ class PixelColumns {
 
   PixelColumns(const InputRows<T>& rows, const Axis& w, std::int64_t step)
       : rows_(rows), count_(kRows > 0 ? kRows : rows.count()), in_(count_ > 0 ? w.in() : 0), step_(step) {
+    for (int i = 0; i < kRows; ++i) known_rows_[i] = rows.row(i);
     // Where what is read next lies: in the next row, where there is but one new row, else further on in this
     // one, and at its end in that which takes its place for the next output row: max 3x3 stride 2 of [96,
     // 192, 57, 57] f32, AVX-512, two threads, 5.4 and 4.9 ms.
@@ -47,32 +48,45 @@ class PixelColumns {
       }
     }
   }
-  /// Whether there is an element at this position of a row.
-  HWY_INLINE bool has(std::int64_t position) const { return position >= 0 && position < in_; }
+
+  /// Where a position lies in a row.
+  HWY_INLINE std::int64_t offset(std::int64_t position) const { return position * step_; }
   /// A vector of channels from `c` on. `seen` sums up the elements, where a NaN may get lost.
-  HWY_INLINE VecOf<D> operator()(std::int64_t position, std::int64_t c, VecOf<D>& seen) const {
+  HWY_INLINE VecOf<D> reduce(std::int64_t offset, std::int64_t c, [[maybe_unused]] VecOf<D>& seen) const {
     const D d;
-    const std::int64_t ahead = position < end_ ? ahead_ : beyond_;
-    if constexpr (!kFewRows) {
-      for (std::int64_t i = 0; i < asked_count_; ++i)
-        prefetch_for_read(rows_.row(asked_[i]) + position * step_ + c + ahead);
-    }
-    const auto load = [&](std::int64_t row) CENOTE_VECTOR_LAMBDA {
-      const T* const from = rows_.row(row) + position * step_ + c;
-      if (kFewRows && row + kStride >= kRows) prefetch_for_read(from + ahead);
-      const auto elements = LoadVector(d, from);
+    const auto load = [&](std::int64_t i) CENOTE_VECTOR_LAMBDA {
+      const auto elements = LoadVector(d, row(i) + (offset + c));
       if constexpr (Reduction::kLosesNaN) seen = hn::Add(seen, elements);
       return elements;
     };
+    const std::int64_t count = kRows > 0 ? kRows : count_;
     auto column = load(0);
-    for (std::int64_t row = 1; row < count(); ++row) column = Reduction::combine(d, column, load(row));
+    for (std::int64_t i = 1; i < count; ++i) column = Reduction::combine(d, column, load(i));
     return column;
   }
+  /// Asks for channels c .. c + count - 1 of what will be read some time after the pixels at a position.
+  HWY_INLINE void ask_ahead(std::int64_t position, std::int64_t c, std::int64_t count) const {
+    const std::int64_t at = offset(position) + c + (position < end_ ? ahead_ : beyond_);
+    const auto ask = [&](const T* from) CENOTE_VECTOR_LAMBDA {
+      for (std::int64_t i = 0; i < count; i += kLine) prefetch_for_read(from + at + i);
+    };
+    if constexpr (kFewRows) {
+      for (int i = std::max(kRows - kStride, 0); i < kRows; ++i) ask(row(i));
+    } else {
+      for (std::int64_t i = 0; i < asked_count_; ++i) ask(row(asked_[i]));
+    }
+  }
+
+  /// Whether there is an element at this position of a row.
+  HWY_INLINE bool has(std::int64_t position) const { return position >= 0 && position < in_; }
 
  private:
-  HWY_INLINE std::int64_t count() const { return kRows > 0 ? kRows : count_; }
+  static constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+
+  HWY_INLINE const T* row(std::int64_t i) const { return kRows > 0 ? known_rows_[i] : rows_.row(i); }
 
   const InputRows<T>& rows_;
+  const T* known_rows_[std::max(kRows, 1)];
   std::int64_t count_;
   std::int64_t in_;
   std::int64_t step_;
@@ -83,42 +97,62 @@ class PixelColumns {
   std::int64_t asked_count_ = 0;   // where they are not few
 };
 
-/// Outputs of a row, kVectors vectors of their channels from `c` on. finish(ow) says what becomes of a vector
-/// of output ow. False where a NaN got lost, or perhaps.
+/// Where the outputs of a row go, pixels `step` apart, and whether what comes next is asked
+/// for.
+template <class T>
+struct PixelRow {
+  T* data;
+  std::int64_t step;
+  bool asks;
+};
+
+/// Outputs of a row, kVectors vectors of their channels, `apart` channels apart, from `c` on. finish(ow) says
+/// what becomes of a vector of output ow. False where a NaN got lost, or perhaps.
 template <class Reduction, int kStride, int kTaps, int kRows, int kVectors, class T, class Finish>
 HWY_NOINLINE bool SlideAlong(const InputRows<T>& rows, const Axis& w, std::int64_t step, std::int64_t c,
-                             const VectorStores& stores, T* to, std::int64_t to_step, const Finish& finish) {
+                             std::int64_t apart, const VectorStores& stores, const PixelRow<T>& out,
+                             const Finish& finish) {
   constexpr int kShared = kTaps - kStride;  // columns that neighbouring windows have both
   const WideTag<T> d;
   using V = VecOf<decltype(d)>;
+  using Columns = PixelColumns<Reduction, kStride, kRows, T>;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const PixelColumns<Reduction, kStride, kRows, T> pixels(rows, w, step);
+  const Columns pixels(rows, w, step);
+  const bool asks = out.asks;
   V columns[kTaps][kVectors];
   V seen[kVectors];
-  for (int v = 0; v < kVectors; ++v) seen[v] = hn::Zero(d);
-  const auto reduce = [&](std::int64_t position, V* column) CENOTE_VECTOR_LAMBDA {
+  Unrolled<kVectors>([&](auto v) CENOTE_VECTOR_LAMBDA { seen[v] = hn::Zero(d); });
+  const auto reduce = [&](std::int64_t position, V(&column)[kVectors]) CENOTE_VECTOR_LAMBDA {
     if (!pixels.has(position)) {
-      for (int v = 0; v < kVectors; ++v) column[v] = hn::Set(d, Reduction::template identity<LaneOf<T>>());
+      Unrolled<kVectors>([&](auto v) CENOTE_VECTOR_LAMBDA {
+        column[v] = hn::Set(d, Reduction::template identity<LaneOf<T>>());
+      });
       return;
     }
-    for (int v = 0; v < kVectors; ++v) column[v] = pixels(position, c + v * lanes, seen[v]);
+    if (asks) pixels.ask_ahead(position, c, (kVectors - 1) * apart + lanes);
+    const std::int64_t offset = pixels.offset(position);
+    Unrolled<kVectors>(
+        [&](auto v) CENOTE_VECTOR_LAMBDA { column[v] = pixels.reduce(offset, c + v * apart, seen[v]); });
   };
+  T* to = out.data;
   std::int64_t position = w.start(0);
-  for (int tap = 0; tap < kShared; ++tap) reduce(position + tap, columns[tap]);
-  for (std::int64_t ow = 0; ow < w.out(); ++ow, position += kStride, to += to_step) {
-    for (int tap = kShared; tap < kTaps; ++tap) reduce(position + tap, columns[tap]);
+  Unrolled<kShared>([&](auto tap) CENOTE_VECTOR_LAMBDA { reduce(position + tap, columns[tap]); });
+  for (std::int64_t ow = 0; ow < w.out(); ++ow, position += kStride, to += out.step) {
+    Unrolled<kStride>([&](auto i)
+                          CENOTE_VECTOR_LAMBDA { reduce(position + kShared + i, columns[kShared + i]); });
     const auto finish_vector = finish(ow);
-    for (int v = 0; v < kVectors; ++v) {
+    Unrolled<kVectors>([&](auto v) CENOTE_VECTOR_LAMBDA {
       V window = Reduction::combine(d, columns[0][v], columns[1][v]);
       if constexpr (kTaps == 3) window = Reduction::combine(d, window, columns[2][v]);
-      if (!stores.past()) prefetch_for_write(to + c + v * lanes + pixels.kAhead);
-      stores.store(d, finish_vector(d, window), to + c + v * lanes);
-      for (int tap = 0; tap < kShared; ++tap) columns[tap][v] = columns[tap + kStride][v];
-    }
+      if (asks && !stores.past()) prefetch_for_write(to + c + v * apart + Columns::kAhead);
+      stores.store(d, finish_vector(d, window), to + c + v * apart);
+      Unrolled<kShared>([&](auto tap) CENOTE_VECTOR_LAMBDA { columns[tap][v] = columns[tap + kStride][v]; });
+    });
   }
   if constexpr (Reduction::kLosesNaN) {
-    for (int v = 1; v < kVectors; ++v) seen[0] = hn::Add(seen[0], seen[v]);
-    return hn::AllFalse(d, hn::IsNaN(seen[0]));
+    V all = hn::Zero(d);
+    Unrolled<kVectors>([&](auto v) CENOTE_VECTOR_LAMBDA { all = hn::Add(all, seen[v]); });
+    return hn::AllFalse(d, hn::IsNaN(all));
   }
   return true;
 }
@@ -127,47 +161,73 @@ HWY_NOINLINE bool SlideAlong(const InputRows<T>& rows, const Axis& w, std::int64
 /// neighbouring windows share, and the column that comes to it.
 template <class Reduction, int kStride, int kTaps, int kRows, class T, class Finish>
 HWY_NOINLINE bool SlidePixels(const InputRows<T>& rows, const Axis& w, std::int64_t step,
-                              std::int64_t channels, LaneOf<T>* memory, const VectorStores& stores, T* to,
-                              std::int64_t to_step, const Finish& finish) {
+                              std::int64_t channels, LaneOf<T>* memory, const VectorStores& stores,
+                              const PixelRow<T>& out, const Finish& finish) {
   constexpr int kShared = kTaps - kStride;
   constexpr int kVectors = 4;
   const WideTag<T> d;
   using V = VecOf<decltype(d)>;
+  using Columns = PixelColumns<Reduction, kStride, kRows, T>;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto identity = hn::Set(d, Reduction::template identity<LaneOf<T>>());
-  const PixelColumns<Reduction, kStride, kRows, T> pixels(rows, w, step);
+  const Columns pixels(rows, w, step);
+  const bool asks = out.asks;
   V seen[kVectors];
-  for (int v = 0; v < kVectors; ++v) seen[v] = hn::Zero(d);
-  // visit(c, seen) for each vector; the last one may take some channels again.
-  const auto each_vector = [&](const auto& visit) CENOTE_VECTOR_LAMBDA {
+  Unrolled<kVectors>([&](auto v) CENOTE_VECTOR_LAMBDA { seen[v] = hn::Zero(d); });
+  // visit(c, seen) for each vector, ask(c, count) before it; the last one may take some channels again.
+  const auto each_vector = [&](const auto& ask, const auto& visit) CENOTE_VECTOR_LAMBDA {
     std::int64_t c = 0;
     for (; c + kVectors * lanes <= channels; c += kVectors * lanes) {
-      for (int v = 0; v < kVectors; ++v) visit(c + v * lanes, seen[v]);
+      if (asks) ask(c, kVectors * lanes);
+      Unrolled<kVectors>([&](auto v) CENOTE_VECTOR_LAMBDA { visit(c + v * lanes, seen[v]); });
     }
-    for (; c + lanes <= channels; c += lanes) visit(c, seen[0]);
+    for (; c + lanes <= channels; c += lanes) {
+      if (asks) ask(c, lanes);
+      visit(c, seen[0]);
+    }
     if (c < channels) visit(channels - lanes, seen[0]);
   };
   LaneOf<T>* kept[3] = {memory, memory + channels, memory + 2 * channels};
   std::int64_t position = w.start(0);
   for (int tap = 0; tap < kShared; ++tap) {
     const bool has = pixels.has(position + tap);
-    each_vector([&](std::int64_t c, V& sum) CENOTE_VECTOR_LAMBDA {
-      hn::StoreU(has ? pixels(position + tap, c, sum) : identity, d, kept[tap] + c);
+    const std::int64_t offset = pixels.offset(position + tap);
+    const auto ask = [&](std::int64_t c, std::int64_t count) CENOTE_VECTOR_LAMBDA {
+      if (has) pixels.ask_ahead(position + tap, c, count);
+    };
+    each_vector(ask, [&](std::int64_t c, V& sum) CENOTE_VECTOR_LAMBDA {
+      hn::StoreU(has ? pixels.reduce(offset, c, sum) : identity, d, kept[tap] + c);
     });
   }
-  for (std::int64_t ow = 0; ow < w.out(); ++ow, position += kStride, to += to_step) {
+  T* to = out.data;
+  for (std::int64_t ow = 0; ow < w.out(); ++ow, position += kStride, to += out.step) {
     const auto finish_vector = finish(ow);
     const auto slide = [&]<bool kWhole>() CENOTE_VECTOR_LAMBDA {
-      each_vector([&](std::int64_t c, V& sum) CENOTE_VECTOR_LAMBDA {
-        V columns[kTaps];
-        for (int tap = 0; tap < kShared; ++tap) columns[tap] = hn::LoadU(d, kept[tap] + c);
-        for (int tap = kShared; tap < kTaps; ++tap) {
-          columns[tap] = kWhole || pixels.has(position + tap) ? pixels(position + tap, c, sum) : identity;
+      std::int64_t offset[kStride];
+      bool has[kStride];
+      for (int i = 0; i < kStride; ++i) {
+        has[i] = kWhole || pixels.has(position + kShared + i);
+        offset[i] = pixels.offset(position + kShared + i);
+      }
+      const auto ask = [&](std::int64_t c, std::int64_t count) CENOTE_VECTOR_LAMBDA {
+        for (int i = 0; i < kStride; ++i) {
+          if (has[i]) pixels.ask_ahead(position + kShared + i, c, count);
         }
+        if (stores.past()) return;
+        constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+        for (std::int64_t i = 0; i < count; i += kLine) prefetch_for_write(to + c + i + Columns::kAhead);
+      };
+      LaneOf<T>* const kept_now[3] = {kept[0], kept[1], kept[2]};
+      each_vector(ask, [&](std::int64_t c, V& sum) CENOTE_VECTOR_LAMBDA {
+        V columns[kTaps];
+        Unrolled<kShared>([&](auto tap)
+                              CENOTE_VECTOR_LAMBDA { columns[tap] = hn::LoadU(d, kept_now[tap] + c); });
+        Unrolled<kStride>([&](auto i) CENOTE_VECTOR_LAMBDA {
+          columns[kShared + i] = has[i] ? pixels.reduce(offset[i], c, sum) : identity;
+        });
         V window = Reduction::combine(d, columns[0], columns[1]);
         if constexpr (kTaps == 3) window = Reduction::combine(d, window, columns[2]);
-        if (!stores.past()) prefetch_for_write(to + c + pixels.kAhead);
-        if constexpr (kShared > 0) hn::StoreU(columns[kTaps - 1], d, kept[2] + c);
+        if constexpr (kShared > 0) hn::StoreU(columns[kTaps - 1], d, kept_now[2] + c);
         stores.store(d, finish_vector(d, window), to + c);
       });
     };
@@ -180,8 +240,9 @@ HWY_NOINLINE bool SlidePixels(const InputRows<T>& rows, const Axis& w, std::int6
     if constexpr (kShared > 0) std::swap(kept[kShared - 1], kept[2]);
   }
   if constexpr (Reduction::kLosesNaN) {
-    for (int v = 1; v < kVectors; ++v) seen[0] = hn::Add(seen[0], seen[v]);
-    return hn::AllFalse(d, hn::IsNaN(seen[0]));
+    V all = hn::Zero(d);
+    Unrolled<kVectors>([&](auto v) CENOTE_VECTOR_LAMBDA { all = hn::Add(all, seen[v]); });
+    return hn::AllFalse(d, hn::IsNaN(all));
   }
   return true;
 }
@@ -227,6 +288,8 @@ void ForEachSlidingRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes
   const Cursor::Index units{y.size[0], y.size[2], y.size[3], 1, 1};
   const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * channels;
   const bool past = stores_past_caches(x, y);
+  constexpr std::int64_t kNear = 2 << 20;  // bytes in caches from which nothing need be asked for
+  const bool asks = bytes_of(x, y) > kNear;
   parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     const VectorStores stores(past, y, channels);
     InputRows<T> rows;
@@ -236,22 +299,28 @@ void ForEachSlidingRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes
     Cursor at(units, begin);
     for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
       rows.collect(x, plane_of<const T>(x, at[0], 0), axes, at[1], at[2]);
-      T* const to = row_of<T>(y, at[0], 0, at[1], at[2]);
+      const PixelRow<T> out{row_of<T>(y, at[0], 0, at[1], at[2]), y.stride[4], asks};
       const auto of_row = finish(state, at);
       const auto along = [&]<class Some, int kStride, int kTaps, int kRows>() HWY_ATTR {
         if (channels > kVectors * lanes) {
           return SlidePixels<Some, kStride, kTaps, kRows>(rows, w, x.stride[4], channels, memory.get(),
-                                                          stores, to, y.stride[4], of_row);
+                                                          stores, out, of_row);
         }
-        const auto slide = [&]<int kSome>(std::int64_t c) HWY_ATTR {
-          return SlideAlong<Some, kStride, kTaps, kRows, kSome>(rows, w, x.stride[4], c, stores, to,
-                                                                y.stride[4], of_row);
+        const auto slide = [&]<int kSome>(std::int64_t c, std::int64_t apart) HWY_ATTR {
+          return SlideAlong<Some, kStride, kTaps, kRows, kSome>(rows, w, x.stride[4], c, apart, stores, out,
+                                                                of_row);
         };
-        if (channels == kVectors * lanes) return slide.template operator()<kVectors>(0);
+        if (channels == kVectors * lanes) return slide.template operator()<kVectors>(0, lanes);
+        if (channels == lanes) return slide.template operator()<1>(0, lanes);
+        // Two vectors at a time; the last ones take some channels again.
         bool right = true;
-        std::int64_t c = 0;
-        for (; c + lanes <= channels; c += lanes) right = slide.template operator()<1>(c) && right;
-        if (c < channels) right = slide.template operator()<1>(channels - lanes) && right;  // some again
+        for (std::int64_t c = 0; c < channels; c += 2 * lanes) {
+          const std::int64_t first = std::min(c, channels - lanes);
+          const std::int64_t apart = std::min(lanes, channels - lanes - first);
+          const bool some = apart == 0 ? slide.template operator()<1>(first, 0)
+                                       : slide.template operator()<2>(first, apart);
+          right = some && right;
+        }
         return right;
       };
       if (w.kernel() == 2) {

@@ -57,7 +57,7 @@ class RowStream {
     }
   }
 
-  /// load(i) is a vector of the row; store(constant, i, vectors) gets some of the windows, a constant number.
+  /// load(i) is a vector of the row; store(i, vectors) gets an array of some of the windows.
   template <class Load, class Store>
   HWY_INLINE void take(const Load& load, const Store& store) {
     const WideTag<Lane> d;
@@ -114,31 +114,28 @@ class RowStream {
   HWY_INLINE void take_some(D d, std::int64_t i, const Load& load, const Store& store) const {
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
     VecOf<D> run[kVectors];
-    for (int v = 0; v < kVectors; ++v) run[v] = load(i + v * lanes);
+    Unrolled<kVectors>([&](auto v) CENOTE_VECTOR_LAMBDA { run[v] = load(i + v * lanes); });
     [[maybe_unused]] VecOf<D> window[kVectors];
-    if constexpr (!Reduction::kIdempotent) {
-      for (int v = 0; v < kVectors; ++v) window[v] = run[v];
-    }
+    if constexpr (!Reduction::kIdempotent) CopyVectors(run, window);
+    const auto join = [&](const Kept& kept, VecOf<D>(&with)[kVectors]) CENOTE_VECTOR_LAMBDA {
+      Unrolled<kVectors>([&](auto v) CENOTE_VECTOR_LAMBDA {
+        with[v] = Reduction::combine(d, kept.swap(d, i + v * lanes, run[v]), with[v]);
+      });
+    };
     for (const Step& step : steps_) {
       if constexpr (!Reduction::kIdempotent) {
         if (step.add.count > 0) {
-          for (int v = 0; v < kVectors; ++v)
-            window[v] = Reduction::combine(d, step.add.swap(d, i + v * lanes, run[v]), window[v]);
+          join(step.add, window);
         } else if (step.add.count == 0) {
-          for (int v = 0; v < kVectors; ++v) window[v] = run[v];
+          CopyVectors(run, window);
         }
       }
-      if (step.join.count > 0) {
-        for (int v = 0; v < kVectors; ++v)
-          run[v] = Reduction::combine(d, step.join.swap(d, i + v * lanes, run[v]), run[v]);
-      }
+      if (step.join.count > 0) join(step.join, run);
     }
     if constexpr (!Reduction::kIdempotent) {
-      if (adds_) {
-        for (int v = 0; v < kVectors; ++v) run[v] = window[v];
-      }
+      if (adds_) CopyVectors(window, run);
     }
-    store(std::integral_constant<int, kVectors>(), i, run);
+    store(i, run);
   }
 
   std::vector<Step> steps_;
@@ -224,7 +221,7 @@ class StreamedPlanes {
   bool pool_long_row(const T* plane, std::int64_t step, const Tile& tile, const Range& outs,
                      const Emitter& emitter);
   /// Takes the rows that the windows of `outs` have, those in the padding too: load(from, i) is a vector of a
-  /// row, store(constant, i, vectors) gets some of the windows that end with it, where an output has them,
+  /// row, store(i, vectors) gets some of the windows that end with it, where an output has them,
   /// and taken() follows then.
   template <class Load, class Store, class Taken>
   void take_rows(const T* plane, std::int64_t step, const Range& outs, const Load& load, const Store& store,
@@ -254,8 +251,8 @@ HWY_INLINE void StreamedPlanes<Reduction, T>::take_rows(const T* plane, std::int
   for (std::int64_t row = first; row < end; ++row) {
     // The windows that end with this row are those of output row - (kernel - 1) + padding.
     const bool gives = row + h_.padding() - h_.kernel() + 1 >= outs.begin;
-    const auto store_given = [&](auto count, std::int64_t i, auto* v) CENOTE_VECTOR_LAMBDA {
-      if (gives) store(count, i, v);
+    const auto store_given = [&](std::int64_t i, auto& v) CENOTE_VECTOR_LAMBDA {
+      if (gives) store(i, v);
     };
     if (row >= 0 && row < h_.in()) {
       const T* const from = plane + row * step;
@@ -307,12 +304,12 @@ bool StreamedPlanes<Reduction, T>::pool_vectors(const T* plane, std::int64_t ste
   std::int64_t next = outs.begin;
   auto emit = emitter(next);
   windows_.begin();
-  const auto store = [&](auto count, std::int64_t i, V* v) CENOTE_VECTOR_LAMBDA {
-    windows_.template reduce<count>(v);
-    std::int64_t m = i - before;
-    for (int k = 0; k < count; ++k, m += lanes) {
+  const auto store = [&]<std::size_t kVectors>(std::int64_t i, V(&v)[kVectors]) CENOTE_VECTOR_LAMBDA {
+    windows_.reduce(v);
+    Unrolled<kVectors>([&](auto k) CENOTE_VECTOR_LAMBDA {
+      const std::int64_t m = i - before + k * lanes;
       if (m >= 0) emit(d, m, v[k]);
-    }
+    });
   };
   take_rows(plane, step, outs, load, store, [&]() HWY_ATTR {
     ++next;
@@ -404,9 +401,9 @@ bool StreamedPlanes<Reduction, T>::pool_long_row(const T* plane, std::int64_t st
     take_rows(
         plane, step, some,
         [&](const T* row, std::int64_t i) CENOTE_VECTOR_LAMBDA { return load(row, first + i); },
-        [&](auto vectors, std::int64_t i, const V* v) CENOTE_VECTOR_LAMBDA {
+        [&]<std::size_t kVectors>(std::int64_t i, V(&v)[kVectors]) CENOTE_VECTOR_LAMBDA {
           Lane* const to = rows + filled * pitch + tile.lead + first + i;
-          for (int k = 0; k < vectors; ++k) hn::StoreU(v[k], d, to + k * lanes);
+          Unrolled<kVectors>([&](auto k) CENOTE_VECTOR_LAMBDA { hn::StoreU(v[k], d, to + k * lanes); });
         },
         taken);
   };

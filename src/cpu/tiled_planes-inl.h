@@ -1,7 +1,5 @@
 // Window pooling forward over dense planes of rows of up to some vectors, with windows of 2 or 3 columns and
-// stride 1 or 2, where masks are bits and lanes of two vectors are picked at once: an output row is some
-// tiles, each of as many outputs as the windows in kStride vectors of columns; nothing is carried from one to
-// the next, and what lies beside the row is masked. Each row costs the same few steps wherever it lies.
+// stride 1 or 2, tile by tile: each row costs the same few steps wherever it lies.
 #if defined(CENOTE_CPU_TILED_PLANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_TILED_PLANES_INL_H_
 #undef CENOTE_CPU_TILED_PLANES_INL_H_
@@ -17,82 +15,51 @@
 
 #include "core/parallel.h"
 #include "cpu/plane_blocks-inl.h"
+#include "cpu/row_tiles-inl.h"
 #include "cpu/short_windows-inl.h"
+#include "cpu/square_windows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// Whether there are such loops: where masks are bits, and lanes are f32.
-template <class T>
-constexpr bool kTilesPlanes = kMasksAreBits && std::is_same_v<LaneOf<T>, float>;
-
-/// Whether the functions below serve these planes and windows. EPYC, against the loops that otherwise do, two
-/// threads, beyond the caches, max 3x3 stride 2 f32: [96, 832, 14, 14] 2.4 and 1.8 ms, [256, 256, 27, 27] 5.7
-/// and 3.5 ms, [96, 192, 57, 57] 6.8 and 6.8 ms, [96, 64, 71, 71] 3.4 and 3.7 ms; avg 3x3 stride 1 of [96,
-/// 768, 17, 17] 5.8 and 6.1 ms, [96, 256, 28, 28] 5.5 and 4.1 ms; bf16 max of [96, 480, 28, 28] 3.4 and 2.0
-/// ms, [96, 832, 14, 14] 1.1 and 2.2 ms. One thread, in the caches, max 3x3 stride 2 f32: [1, 64, 20, 20] 3.5
-/// and 4.1 us, [1, 64, 28, 28] 6.9 and 5.3 us, [1, 16, 57, 57] 6.0 and 4.3 us, [1, 16, 64, 64] 5.0 and 6.4
-/// us. Nothing was gained in f64.
+/// Whether the functions below serve these planes and windows, EPYC, against the loops that otherwise do.
+/// With windows of 2x2 and 3x3, max f32, in the caches, one thread: 3x3 stride 1 of [1, 64, 14, 14] 7.0
+/// and 2.8 us, [1, 64, 56, 56] 63 and 34 us, [1, 64, 147, 147] 379 and 323 us; stride 2 of [1, 64, 28,
+/// 28] 6.8 and 4.0 us, [1, 64, 111, 111] 114 and 77 us; beyond the caches, two threads, stride 1 of [96,
+/// 2048, 8, 8] 4.5 and 3.2 ms, [96, 480, 14, 14] 3.2 and 2.3 ms, [64, 64, 112, 112] 12.9 and 12.5 ms, [32,
+/// 64, 147, 147] 11.5 and 15.3 ms; stride 2 of [256, 1024, 7, 7] 3.3 and 2.0 ms, [96, 192, 57, 57] 10.9
+/// and 10.5 ms, [96, 192, 71, 71] 16.1 and 18.8 ms. Of u8, [1, 64, 14, 14] 22 and 2.7 us, [96, 832, 14,
+/// 14] 16.0 and 1.7 ms.
 template <class T>
 bool tiles_planes(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
-  constexpr std::int64_t kMostReads = 1 << 14;  // of rows by rows
-  constexpr std::int64_t kMostColumns = 60;
   const Axis& w = axes[2];
+  if (!slides_along_blocks(w) || !dense_elements(x) || !dense_elements(y)) return false;
+  const bool beyond = beyond_caches(x, y);
+  if (square_windows(axes)) {
+    constexpr bool kBytes = sizeof(T) == 1;
+    const std::int64_t fewest = kBytes ? 1 : sizeof(T) == 2 || (w.stride() == 2 && !beyond) ? 9 : 6;
+    const std::int64_t most_beyond = kBytes ? 224 : w.stride() == 1 ? 120 : 60;
+    const std::int64_t most = beyond ? most_beyond : kBytes ? 1024 : 160;
+    return w.in() >= fewest && w.in() <= most;
+  }
+  if constexpr (sizeof(T) == 1) return false;
+  constexpr std::int64_t kMostReads = 1 << 14;  // of rows by rows
   const auto reads = [](const Axis& axis) { return axis.out() * std::min(axis.kernel(), axis.in()); };
   const auto fits = [&](const Axis& axis) { return axis.out() <= kMostReads && reads(axis) <= kMostReads; };
-  if (!slides_along_blocks(w) || w.in() > kMostColumns || !fits(axes[0]) || !fits(axes[1])) return false;
-  const bool past = sizeof(T) == 4 && stores_past_caches(x, y);
-  const std::int64_t fewest_columns = w.stride() == 1 ? (past ? 20 : 28) : (past ? 13 : 23);
-  return w.in() >= fewest_columns && reads(axes[0]) * reads(axes[1]) <= kMostReads && dense_elements(x) &&
-         dense_elements(y);
+  if (!fits(axes[0]) || !fits(axes[1]) || reads(axes[0]) * reads(axes[1]) > kMostReads) return false;
+  const bool large = sizeof(T) == 4 && beyond;
+  const std::int64_t fewest = w.stride() == 1 ? (large ? 20 : 28) : (large ? 13 : 23);
+  return w.in() >= fewest && w.in() <= 60;
 }
 
 #if HWY_TARGET == HWY_AVX3
 
-/// Some outputs of a row, and the vectors of columns that hold their windows.
-struct RowTile {
-  std::int64_t column;  // of the first lane; may lie before the row
-  std::int64_t out;     // the first output
-  std::uint64_t low;    // which lanes of the first vector are columns of the row,
-  std::uint64_t high;   // and of the second
-};
-
-/// The tiles of a row, as even as they can be.
-template <int kStride, int kTaps, class T>
-class RowTiles {
- public:
-  static constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<T>);
-
-  explicit RowTiles(const Axis& w) {
-    constexpr std::int64_t kMostOuts = (kStride * kLanes - kTaps) / kStride + 1;
-    outs_ = ceil_divide(w.out(), ceil_divide(w.out(), kMostOuts));
-    const auto first_bits = [](std::int64_t count) {
-      return (std::uint64_t{1} << std::clamp<std::int64_t>(count, 0, kLanes)) - 1;
-    };
-    const auto inside = [&](std::int64_t column) {
-      return first_bits(w.in() - column) & ~first_bits(-column);
-    };
-    tiles_.reserve(static_cast<std::size_t>(ceil_divide(w.out(), outs_)));
-    for (std::int64_t out = 0; out < w.out(); out += outs_) {
-      const std::int64_t column = w.start(out);
-      tiles_.push_back({column, out, inside(column), inside(column + kLanes)});
-    }
-  }
-  std::span<const RowTile> all() const { return tiles_; }
-  std::int64_t outs() const { return outs_; }
-
- private:
-  std::int64_t outs_;
-  std::vector<RowTile> tiles_;
-};
-
-/// One output row from kRows rows of a plane, or from any number. `to` has `room`, and what is stored beyond
-/// the outputs means nothing. finish(tile, vector) makes outputs of windows. `seen` plus all elements.
+/// One output row from kRows rows of a plane, or from any number. `seen` plus all elements.
 template <class Reduction, int kStride, int kTaps, int kRows, class T, class Finish>
 HWY_INLINE void PoolTiledRow(const T* plane, std::int64_t pitch, std::span<const LineReads::Line> reads,
-                             const RowTiles<kStride, kTaps, T>& tiles, std::int64_t outs,
-                             const Finish& finish, T* to, std::int64_t room, VecOf<WideTag<T>> (&seen)[2]) {
+                             const RowTiles<kStride, kTaps, T>& tiles, const Finish& finish,
+                             std::int64_t line, T* to, VecOf<WideTag<T>> (&seen)[2]) {
   using Lane = LaneOf<T>;
   const WideTag<T> d;
   const hn::RebindToSigned<decltype(d)> di;
@@ -134,12 +101,9 @@ HWY_INLINE void PoolTiledRow(const T* plane, std::int64_t pitch, std::span<const
     };
     V window = Reduction::combine(d, tap(0), tap(1));
     if constexpr (kTaps == 3) window = Reduction::combine(d, window, tap(2));
-    const V result = finish(tile, window);
-    if (room - tile.out >= kLanes) {
-      StoreVector(d, result, to + tile.out);
-    } else {
-      StorePart(d, result, to + tile.out, static_cast<std::size_t>(std::min(outs - tile.out, kLanes)));
-    }
+    V factors = hn::Zero(d);
+    if constexpr (Finish::kFactors) factors = finish.factors(finish.row(line), tile);
+    StoreBits(d, Finish::finish(window, factors), tile.made, to + tile.out);
   }
 }
 
@@ -215,139 +179,97 @@ class SlicesAhead {
 };
 
 /// Output rows first .. last - 1 of a plane, one after the other at `to`. Returns whether all are right.
-template <class Reduction, int kStride, int kTaps, class T, class Ahead, class FinishOf>
+template <class Reduction, int kStride, int kTaps, class T, class Ahead, class Finish>
 HWY_NOINLINE bool PoolTiledRows(const T* plane, std::int64_t pitch, const LineReads& reads,
                                 std::int64_t first, std::int64_t last,
                                 const RowTiles<kStride, kTaps, T>& tiles, std::int64_t outs, Ahead ahead,
-                                const FinishOf& finish_of, T* to, std::int64_t room) {
+                                const Finish& finish, T* to) {
   const WideTag<T> d;
   VecOf<WideTag<T>> seen[2] = {hn::Zero(d), hn::Zero(d)};
   ahead.begin(plane, first);
-  for (std::int64_t line = first; line < last; ++line, to += outs, room -= outs) {
+  for (std::int64_t line = first; line < last; ++line, to += outs) {
     const auto of_line = reads[line];
-    const auto finish = finish_of(line);
+    const auto pool = [&](auto rows) CENOTE_VECTOR_LAMBDA {
+      PoolTiledRow<Reduction, kStride, kTaps, rows>(plane, pitch, of_line, tiles, finish, line, to, seen);
+    };
     const auto count = static_cast<std::int64_t>(of_line.size());
     ahead.ask(plane, line, of_line, pitch);
     constexpr int kRows = Ahead::kSlices ? kTaps * kTaps : 3;
     if (count == kRows) {
-      PoolTiledRow<Reduction, kStride, kTaps, kRows>(plane, pitch, of_line, tiles, outs, finish, to, room,
-                                                     seen);
+      pool(std::integral_constant<int, kRows>());
     } else if (!Ahead::kSlices && count == 2) {
-      PoolTiledRow<Reduction, kStride, kTaps, 2>(plane, pitch, of_line, tiles, outs, finish, to, room, seen);
+      pool(std::integral_constant<int, 2>());
     } else {
-      PoolTiledRow<Reduction, kStride, kTaps, 0>(plane, pitch, of_line, tiles, outs, finish, to, room, seen);
+      pool(std::integral_constant<int, 0>());
     }
   }
   if constexpr (!Reduction::kLosesNaN) return true;
   return hn::AllFalse(d, hn::IsNaN(hn::Add(seen[0], seen[1])));
 }
 
-template <class Reduction, int kStride, int kTaps, class T, class Ahead, class FinishOf>
-void PoolTiledPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const FinishOf& finish_of) {
+template <class Reduction, int kStride, int kTaps, class T, class Ahead, class Finish>
+void PoolTiledPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes,
+                     const RowTiles<kStride, kTaps, T>& tiles, const Finish& finish) {
   using Fast = FirstTry<Reduction, LaneOf<T>>;
   const LineReads reads = LineReads::of_windows(axes);
-  const RowTiles<kStride, kTaps, T> tiles(axes[2]);
   const std::int64_t lines = reads.count();
   const std::int64_t outs = axes[2].out();
   const std::int64_t pitch = axes[2].in();
   const std::int64_t elements = pitch * axes[0].in() * axes[1].in();
-  constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
-  constexpr std::int64_t kBytesAtOnce = 4096;
-  const std::int64_t rows_at_once = std::max<std::int64_t>(kBytesAtOnce / (outs * kSize), 1);
   const Ahead ahead(axes);
-  const bool past = stores_past_caches(x, y);
   const auto* const from = static_cast<const T*>(x.data);
-  auto* const to = static_cast<T*>(y.data);
-  parallel_for(y.size[0] * y.size[1] * lines, row_grain(pitch * new_rows(axes[1]) * kSize),
-               [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-                 OutputLines out;
-                 const std::int64_t beyond = OutputLines::kBeyond / kSize;
-                 std::int64_t plane = begin / lines;
-                 std::int64_t line = begin % lines;
-                 for (std::int64_t row = begin; row < end;) {
-                   const std::int64_t count = std::min({rows_at_once, lines - line, end - row});
-                   T* const place = to + row * outs;
-                   const std::int64_t bytes = count * outs * kSize;
-                   T* const made = past ? reinterpret_cast<T*>(out.room(place, bytes)) : place;
-                   if (!past) ask_ahead(place, count * outs);
-                   const std::int64_t room = past ? count * outs + beyond : (end - row) * outs;
-                   const T* const read = from + plane * elements;
-                   if (!PoolTiledRows<Fast, kStride, kTaps>(read, pitch, reads, line, line + count, tiles,
-                                                            outs, ahead, finish_of, made, room)) {
-                     PoolTiledRows<Reduction, kStride, kTaps>(read, pitch, reads, line, line + count, tiles,
-                                                              outs, ahead, finish_of, made, room);
-                   }
-                   if (past) out.done(bytes);
-                   row += count;
-                   line += count;
-                   if (line == lines) {
-                     line = 0;
-                     ++plane;
-                   }
-                 }
-               });
+  ForEachStretch<T>(x, y, axes, [&](std::int64_t row, std::int64_t count, T* to) HWY_ATTR {
+    while (count > 0) {
+      const T* const read = from + row / lines * elements;
+      const std::int64_t first = row % lines;
+      const std::int64_t last = std::min(first + count, lines);
+      if (!PoolTiledRows<Fast, kStride, kTaps>(read, pitch, reads, first, last, tiles, outs, ahead, finish,
+                                               to)) {
+        PoolTiledRows<Reduction, kStride, kTaps>(read, pitch, reads, first, last, tiles, outs, ahead, finish,
+                                                 to);
+      }
+      const std::int64_t done = last - first;
+      row += done;
+      count -= done;
+      to += done * outs;
+    }
+  });
 }
 
-template <class Reduction, int kStride, int kTaps, class T, class FinishOf>
-void PoolTiledPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const FinishOf& finish_of) {
-  if (axes[0].kernel() == 1 && axes[0].stride() == 1)
-    return PoolTiledPlanes<Reduction, kStride, kTaps, T, StreamAhead<T>>(x, y, axes, finish_of);
-  PoolTiledPlanes<Reduction, kStride, kTaps, T, SlicesAhead<T>>(x, y, axes, finish_of);
+template <class Reduction, int kStride, int kTaps, class T, class Finish>
+void PoolTiledPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Finish& finish) {
+  const RowTiles<kStride, kTaps, T> tiles(axes[2]);
+  if (square_windows(axes)) return PoolSquareWindows<Reduction, kStride, kTaps>(x, y, axes, tiles, finish);
+  if constexpr (sizeof(T) > 1) {
+    if (axes[0].kernel() == 1 && axes[0].stride() == 1)
+      return PoolTiledPlanes<Reduction, kStride, kTaps, T, StreamAhead<T>>(x, y, axes, tiles, finish);
+    PoolTiledPlanes<Reduction, kStride, kTaps, T, SlicesAhead<T>>(x, y, axes, tiles, finish);
+  }
 }
 
-template <class Reduction, class T, class FinishOf>
-void PoolTiledPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const FinishOf& finish_of) {
+template <class Reduction, class T, class Finish>
+void PoolTiledPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Finish& finish) {
   const Axis& w = axes[2];
   if (w.stride() == 1) {
-    if (w.kernel() == 2) return PoolTiledPlanes<Reduction, 1, 2, T>(x, y, axes, finish_of);
-    return PoolTiledPlanes<Reduction, 1, 3, T>(x, y, axes, finish_of);
+    if (w.kernel() == 2) return PoolTiledPlanes<Reduction, 1, 2, T>(x, y, axes, finish);
+    return PoolTiledPlanes<Reduction, 1, 3, T>(x, y, axes, finish);
   }
-  if (w.kernel() == 2) return PoolTiledPlanes<Reduction, 2, 2, T>(x, y, axes, finish_of);
-  PoolTiledPlanes<Reduction, 2, 3, T>(x, y, axes, finish_of);
+  if (w.kernel() == 2) return PoolTiledPlanes<Reduction, 2, 2, T>(x, y, axes, finish);
+  PoolTiledPlanes<Reduction, 2, 3, T>(x, y, axes, finish);
 }
 
 template <class T>
 void MaxOfTiledPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes) {
-  PoolTiledPlanes<MaxReduction, T>(
-      x, y, axes, [](std::int64_t) { return [](const RowTile&, auto v) CENOTE_VECTOR_LAMBDA { return v; }; });
+  PoolTiledPlanes<MaxReduction, T>(x, y, axes, WindowsAsTheyAre<T>());
 }
 
 template <class T, class Divisors>
 void AvgOfTiledPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Divisors& divisors) {
-  using Lane = LaneOf<T>;
-  const WideTag<T> d;
-  std::vector<Lane> rows;
-  std::vector<Lane> columns;
-  rows.reserve(static_cast<std::size_t>(axes[0].out() * axes[1].out()));
-  columns.reserve(static_cast<std::size_t>(axes[2].out()) + kMaxLanes<T>);
-  for (std::int64_t od = 0; od < axes[0].out(); ++od) {
-    for (std::int64_t oh = 0; oh < axes[1].out(); ++oh)
-      rows.push_back(static_cast<Lane>(divisors.row(od, oh)));
-  }
-  for (std::int64_t ow = 0; ow < axes[2].out(); ++ow)
-    columns.push_back(static_cast<Lane>(divisors.column(ow)));
-  const auto exact = [](const std::vector<Lane>& values) {
-    return std::all_of(values.begin(), values.end(), power_of_two<Lane>);
-  };
-  const bool inverses = exact(rows) && exact(columns);
-  if (inverses) {
-    for (Lane& value : rows) value = 1 / value;
-    for (Lane& value : columns) value = 1 / value;
-  }
-  columns.resize(columns.size() + kMaxLanes<T>, 1);  // what vectors read beyond
-  const auto factors = [&](std::int64_t line, const RowTile& tile) CENOTE_VECTOR_LAMBDA {
-    return hn::Mul(hn::Set(d, rows[static_cast<std::size_t>(line)]), hn::LoadU(d, columns.data() + tile.out));
-  };
-  if (inverses) {
-    return PoolTiledPlanes<SumReduction, T>(x, y, axes, [&](std::int64_t line) {
-      return [&factors, line](const RowTile& tile, auto v)
-                 CENOTE_VECTOR_LAMBDA { return hn::Mul(v, factors(line, tile)); };
-    });
-  }
-  PoolTiledPlanes<SumReduction, T>(x, y, axes, [&](std::int64_t line) {
-    return [&factors, line](const RowTile& tile, auto v)
-               CENOTE_VECTOR_LAMBDA { return hn::Div(v, factors(line, tile)); };
-  });
+  const std::int64_t lines = axes[1].out();
+  with_divisors<T>(
+      axes[0].out() * lines, [&](std::int64_t i) { return divisors.row(i / lines, i % lines); },
+      axes[2].out(), [&](std::int64_t i) { return divisors.column(i); },
+      [&](const auto& finish) { PoolTiledPlanes<SumReduction, T>(x, y, axes, finish); });
 }
 
 #else

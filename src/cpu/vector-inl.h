@@ -12,6 +12,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "cenote/half.h"
 #include "hwy/cache_control.h"
@@ -65,6 +66,21 @@ constexpr bool kMasksAreBits = HWY_TARGET == HWY_AVX3;
 
 /// Whether the machine converts f16.
 constexpr bool kConvertsHalf = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
+
+/// step(0), step(1), .. of constants: arrays that they index stay in registers, which those that loops index
+/// do not always.
+template <int kCount, class Step>
+HWY_INLINE void Unrolled(const Step& step) {
+  [&]<int... kNumbers>(std::integer_sequence<int, kNumbers...>) CENOTE_VECTOR_LAMBDA {
+    (step(std::integral_constant<int, kNumbers>()), ...);
+  }(std::make_integer_sequence<int, kCount>());
+}
+
+/// Vectors in registers.
+template <class V, std::size_t kCount>
+HWY_INLINE void CopyVectors(const V (&from)[kCount], V (&to)[kCount]) {
+  Unrolled<kCount>([&](auto v) CENOTE_VECTOR_LAMBDA { to[v] = from[v]; });
+}
 
 /// Hints: any address will do. (g++ 12 leaves out functions that do nothing but prefetch by intrinsics, if it
 /// does not inline them. Compilers turn __builtin_prefetch for writing into one for reading where the
@@ -157,6 +173,9 @@ template <class D, class T>
 HWY_INLINE void StoreVector(D d, VecOf<D> v, T* to) {
   if constexpr (kIsHalf<T>) {
     hn::StoreU(RoundToHalves<T>(d, v), HalvesTag<D>(), &to->bits);
+  } else if constexpr (sizeof(T) < sizeof(hn::TFromD<D>)) {
+    const hn::Rebind<T, D> narrow;
+    hn::StoreU(hn::DemoteTo(narrow, v), narrow, to);
   } else {
     hn::StoreU(v, d, to);
   }
@@ -225,8 +244,25 @@ HWY_INLINE VecOf<D> LoadBits(D d, std::uint64_t bits, const T* from) {
   if constexpr (kIsHalf<T>) {
     const HalvesTag<D> dh;
     return WidenHalves<T>(d, hn::MaskedLoad(MaskOfBits(dh, bits), dh, &from->bits));
+  } else if constexpr (sizeof(T) < sizeof(hn::TFromD<D>)) {
+    const hn::Rebind<T, D> narrow;
+    return hn::PromoteTo(d, hn::MaskedLoad(MaskOfBits(narrow, bits), narrow, from));
   } else {
     return hn::MaskedLoad(MaskOfBits(d, bits), d, from);
+  }
+}
+
+/// Stores the lanes whose bits are set.
+template <class D, class T>
+HWY_INLINE void StoreBits(D d, VecOf<D> v, std::uint64_t bits, T* to) {
+  if constexpr (kIsHalf<T>) {
+    const HalvesTag<D> dh;
+    hn::BlendedStore(RoundToHalves<T>(d, v), MaskOfBits(dh, bits), dh, &to->bits);
+  } else if constexpr (sizeof(T) < sizeof(hn::TFromD<D>)) {
+    const hn::Rebind<T, D> narrow;
+    hn::BlendedStore(hn::DemoteTo(narrow, v), MaskOfBits(narrow, bits), narrow, to);
+  } else {
+    hn::BlendedStore(v, MaskOfBits(d, bits), d, to);
   }
 }
 
@@ -238,10 +274,18 @@ HWY_INLINE VecOf<D> PickLanes(D, VecOf<D> low, VecOf<D> high, VecOf<hn::RebindTo
   using Lane = hn::TFromD<D>;
   if constexpr (std::is_same_v<Lane, float>) {
     return VecOf<D>{_mm512_permutex2var_ps(low.raw, numbers.raw, high.raw)};
-  } else {
-    static_assert(std::is_same_v<Lane, double>);
+  } else if constexpr (std::is_same_v<Lane, double>) {
     return VecOf<D>{_mm512_permutex2var_pd(low.raw, numbers.raw, high.raw)};
+  } else {
+    static_assert(std::is_same_v<Lane, std::int16_t>);
+    return VecOf<D>{_mm512_permutex2var_epi16(low.raw, numbers.raw, high.raw)};
   }
+}
+
+/// The lanes where one of two f32 is a NaN, in one comparison.
+template <class D>
+HWY_INLINE hn::Mask<D> EitherIsNaN(D, VecOf<D> a, VecOf<D> b) {
+  return hn::Mask<D>{_mm512_cmp_ps_mask(a.raw, b.raw, _CMP_UNORD_Q)};
 }
 #endif
 

@@ -43,15 +43,15 @@ class LaneShift {
   /// Before the first vector of a row.
   void begin() { before_ = hn::Zero(D()); }
   /// Combines vectors of a row, one after the other, with others of it that are moved.
-  template <class Reduction, int kVectors>
-  HWY_INLINE void combine(const V* v, V* with) {
+  template <class Reduction, std::size_t kVectors>
+  HWY_INLINE void combine(const V (&v)[kVectors], V (&with)[kVectors]) {
     const D d;
     V before = before_;
-    for (int i = 0; i < kVectors; ++i) {
+    Unrolled<kVectors>([&](auto i) CENOTE_VECTOR_LAMBDA {
       const V rotated = hn::TableLookupLanes(v[i], from_);
       with[i] = Reduction::combine(d, hn::IfThenElse(head_, before, rotated), with[i]);
       before = rotated;
-    }
+    });
     before_ = before;
   }
 
@@ -163,32 +163,32 @@ class VectorWindows {
     if (vectors_.count() > 0) vectors_.begin();
   }
   /// From vectors, one after the other, to the windows.
-  template <int kVectors>
-  HWY_INLINE void reduce(V* run) {
+  template <std::size_t kVectors>
+  HWY_INLINE void reduce(V (&run)[kVectors]) {
     V window[kVectors];
-    for (int v = 0; v < kVectors; ++v) window[v] = run[v];
+    CopyVectors(run, window);
     for (int i = 0; i < count_; ++i) {
       Step& step = steps_[i];
       if constexpr (!Reduction::kIdempotent) {
         if (step.adds == Adds::kMore) {
-          step.add.template combine<Reduction, kVectors>(run, window);
+          step.add.template combine<Reduction>(run, window);
         } else if (step.adds == Adds::kFirst) {
-          for (int v = 0; v < kVectors; ++v) window[v] = run[v];
+          CopyVectors(run, window);
         }
       }
-      if (step.joins) step.join.template combine<Reduction, kVectors>(run, run);
+      if (step.joins) step.join.template combine<Reduction>(run, run);
     }
     if (vectors_.count() > 0) {
-      for (int v = 0; v < kVectors; ++v) run[v] = vectors_(run[v]);
+      Unrolled<kVectors>([&](auto v) CENOTE_VECTOR_LAMBDA { run[v] = vectors_(run[v]); });
       if (!shifts_vectors_) return;
       if constexpr (Reduction::kIdempotent) {
-        last_.template combine<Reduction, kVectors>(run, run);
+        last_.template combine<Reduction>(run, run);
         return;
       }
-      last_.template combine<Reduction, kVectors>(run, window);
+      last_.template combine<Reduction>(run, window);
     }
     if (!adds_) return;
-    for (int v = 0; v < kVectors; ++v) run[v] = window[v];
+    CopyVectors(window, run);
   }
 
  private:

@@ -103,11 +103,11 @@ bool takes_windows(const ConstTensor5& x, const Tensor5& y, const Tensor5* indic
 template <class T>
 void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Axes& axes) {
   if (!channels_last(x, y)) {
+    if constexpr (kTilesRows<T>) {
+      if (tiles_planes<T>(x, y, axes)) return MaxOfTiledPlanes<T>(x, y, axes);
+    }
     if constexpr (sizeof(LaneOf<T>) >= 4) {
       if (flat_planes<T>(x, y, axes)) return MaxOfFlatPlanes<T>(x, y, axes);
-      if constexpr (kTilesPlanes<T>) {
-        if (tiles_planes<T>(x, y, axes)) return MaxOfTiledPlanes<T>(x, y, axes);
-      }
       if (pools_blocks<T>(x, y, axes)) return MaxOfBlocks<T>(x, y, axes);
     }
     return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y, stores_past_caches(x, y)});
@@ -165,7 +165,7 @@ template <class T>
 void PoolAvg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Axes& axes,
              const Divisor& divisor) {
   if (!channels_last(x, y)) {
-    if constexpr (kTilesPlanes<T>) {
+    if constexpr (kTilesRows<T> && sizeof(T) > 1) {
       if (tiles_planes<T>(x, y, axes)) return AvgOfTiledPlanes<T>(x, y, axes, WindowDivisors{axes, divisor});
     }
     if (pools_blocks<T>(x, y, axes)) return AvgOfBlocks<T>(x, y, axes, WindowDivisors{axes, divisor});

@@ -42,6 +42,7 @@ std::vector<std::int64_t> row_lengths(const Case& one) {
   std::vector<std::int64_t> lengths;
   if (one.stride <= 2) {
     for (std::int64_t columns = one.kernel; columns <= 67; ++columns) lengths.push_back(columns);
+    for (const std::int64_t columns : {75, 97, 112, 120, 121, 147, 160, 161}) lengths.push_back(columns);
     return lengths;
   }
   for (const std::int64_t outputs : {1, 2, 7, 8, 9, 15, 16, 17, 33}) {
@@ -149,9 +150,47 @@ TEST_P(RowLengths, AgreeWithTheReference) {
 }
 
 TEST_P(ChannelCounts, AgreeWithTheReference) {
-  for (const std::int64_t channels : {2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 33}) {
+  for (const std::int64_t channels : {2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 33, 40, 64, 65, 72, 100}) {
     compare_passes(" of " + std::to_string(channels) + " channels", GetParam(), {2, channels, 5, 7},
                    LayoutKind::kChannelsLast);
+  }
+}
+
+TEST_P(RowLengths, PlanesOfFewRowsAgreeWithTheReference) {
+  const Case& one = GetParam();
+  for (const std::int64_t columns : {9, 14, 28}) {
+    if (columns < one.kernel) continue;
+    for (std::int64_t rows = 1; rows <= 9; ++rows) {
+      if (rows + 2 * std::min<std::int64_t>(one.padding, 1) < std::min<std::int64_t>(one.kernel, 3)) continue;
+      compare_passes(" of " + std::to_string(rows) + " x " + std::to_string(columns), one,
+                     {kPlanes[0], kPlanes[1], rows, columns}, LayoutKind::kChannelsFirst);
+    }
+  }
+}
+
+TEST(ByteRows, AgreeWithTheReference) {
+  std::vector<std::int64_t> lengths;
+  for (std::int64_t columns = 1; columns <= 70; ++columns) lengths.push_back(columns);
+  for (const std::int64_t columns : {127, 128, 224, 225, 1024, 1025}) lengths.push_back(columns);
+  for (const DType dtype : {DType::u8, DType::i8}) {
+    for (const std::int64_t columns : lengths) {
+      for (const std::int64_t kernel : {2, 3}) {
+        for (const std::int64_t stride : {1, 2}) {
+          const MaxPoolOptions max{
+              .kernel = kernel, .stride = stride, .padding = 1, .ceil_mode = columns % 2 == 0};
+          const Dims sizes{kPlanes[0], kPlanes[1], 5, columns};
+          const GuardedTensor x(dtype, sizes, LayoutKind::kChannelsFirst, 2, 1);
+          Values values(static_cast<std::size_t>(element_count(sizes)));
+          for (std::size_t i = 0; i < values.size(); ++i)
+            values[i] = static_cast<double>(i * 7919 % 256) - (dtype == DType::i8 ? 128 : 0);
+          cenote_test::assign(x, values);
+          compare(std::to_string(kernel) + " stride " + std::to_string(stride) + " of " +
+                      std::to_string(columns) + " columns",
+                  dtype, max_pool2d_shape(sizes, max), 0, LayoutKind::kChannelsFirst,
+                  [&](const TensorView& y) { max_pool2d_into(y, x, max); });
+        }
+      }
+    }
   }
 }
 
