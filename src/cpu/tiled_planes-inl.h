@@ -23,10 +23,10 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
-/// Whether the functions below serve these planes and windows, EPYC, against the loops that otherwise do.
-/// With windows of 2x2 and 3x3, max f32, in the caches, one thread: 3x3 stride 1 of [1, 64, 14, 14] 7.0
-/// and 2.8 us, [1, 64, 56, 56] 63 and 34 us, [1, 64, 147, 147] 379 and 323 us; stride 2 of [1, 64, 28,
-/// 28] 6.8 and 4.0 us, [1, 64, 111, 111] 114 and 77 us; beyond the caches, two threads, stride 1 of [96,
+/// Whether the functions below serve these planes and windows, EPYC (family 25), against the loops that
+/// otherwise do. With windows of 2x2 and 3x3, max f32, in the caches, one thread: 3x3 stride 1 of [1, 64, 14,
+/// 14] 7.0 and 2.8 us, [1, 64, 56, 56] 63 and 34 us, [1, 64, 147, 147] 379 and 323 us; stride 2 of [1, 64,
+/// 28, 28] 6.8 and 4.0 us, [1, 64, 111, 111] 114 and 77 us; beyond the caches, two threads, stride 1 of [96,
 /// 2048, 8, 8] 4.5 and 3.2 ms, [96, 480, 14, 14] 3.2 and 2.3 ms, [64, 64, 112, 112] 12.9 and 12.5 ms, [32,
 /// 64, 147, 147] 11.5 and 15.3 ms; stride 2 of [256, 1024, 7, 7] 3.3 and 2.0 ms, [96, 192, 57, 57] 10.9
 /// and 10.5 ms, [96, 192, 71, 71] 16.1 and 18.8 ms. Of u8, [1, 64, 14, 14] 22 and 2.7 us, [96, 832, 14,
