@@ -29,9 +29,10 @@ class PastCachesScope {
   int outer_;
 };
 
-/// Whether the caches do not hold so many bytes.
+/// Whether the last cache does not hold so many bytes, whatever is stored past it.
 bool beyond_caches(std::int64_t bytes);
 
+/// Of the elements of all of these tensors.
 template <class... Tensors>
 std::int64_t bytes_of(const Tensors&... tensors) {
   const auto bytes = [](const auto& tensor) {
@@ -42,11 +43,12 @@ std::int64_t bytes_of(const Tensors&... tensors) {
   return (bytes(tensors) + ...);
 }
 
-/// The same of an op on these tensors.
+/// Whether an op on these tensors stores past the caches.
 template <class... Tensors>
 bool stores_past_caches(const Tensors&... tensors) {
   return stores_past_caches(bytes_of(tensors...));
 }
+/// Whether it does, or the caches do not hold them.
 template <class... Tensors>
 bool beyond_caches(const Tensors&... tensors) {
   return stores_past_caches(tensors...) || beyond_caches(bytes_of(tensors...));

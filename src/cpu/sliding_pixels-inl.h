@@ -97,8 +97,7 @@ class PixelColumns {
   std::int64_t asked_count_ = 0;   // where they are not few
 };
 
-/// Where the outputs of a row go, pixels `step` apart, and whether what comes next is asked
-/// for.
+/// Where the outputs of a row go, pixels `step` apart, and whether what comes next is asked for.
 template <class T>
 struct PixelRow {
   T* data;
