@@ -39,16 +39,6 @@ Tensor flat_rows(Tensor tensor) {
   return tensor;
 }
 
-/// Flat rows as rows of pixels again.
-template <class Tensor>
-Tensor pixel_rows(Tensor tensor, std::int64_t channels) {
-  tensor.size[4] /= channels;
-  tensor.size[1] = channels;
-  tensor.stride[4] = channels;
-  tensor.stride[1] = 1;
-  return tensor;
-}
-
 /// The axes of flat rows.
 inline Axes flat_axes(const Axes& axes, const WindowAxis& w, std::int64_t channels) {
   const WindowAxis flat{w.kernel, 1, w.padding_begin * channels, w.padding_end * channels,

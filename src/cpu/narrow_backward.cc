@@ -11,9 +11,9 @@
 #include "cpu/block_backward-inl.h"
 #include "cpu/few_channels_backward-inl.h"
 #include "cpu/planar_backward-inl.h"
-#include "cpu/tap_flat-inl.h"
-#include "cpu/tap_gather-inl.h"
+#include "cpu/tap_planes-inl.h"
 #include "cpu/tap_scatter-inl.h"
+#include "cpu/unit_stride_backward-inl.h"
 #include "cpu/window_forward-inl.h"
 #include "hwy/highway.h"
 
@@ -27,22 +27,10 @@ bool MaxBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
                          const WindowAxes& window) {
   Axes axes = window_axes(window, grad_x.size, grad_y.size);
   const bool last = channels_last(grad_x, grad_y) && unit_channels(taps);
-  if (!last && flat_taps(grad_x, grad_y, taps, axes)) {
-    FlatTaps<T>(grad_x, grad_y, taps, axes);
-    return true;
-  }
-  if (!last && gathers_blocks<T>(grad_x, grad_y, taps, axes)) {
-    tabulate_row_readers(axes);
-    MaxBackwardOfBlocks<T>(grad_x, grad_y, taps, axes);
-    return true;
-  }
-  if (last ? few_outputs(axes) : !gathers_taps(grad_x, grad_y, taps, axes)) return false;
+  if (!last) return GatherPlanes<T>(grad_x, grad_y, taps, axes);
+  if (few_outputs(axes)) return false;
   tabulate_row_readers(axes);
-  if (last) {
-    MaxBackwardOfPixels<T>(grad_x, grad_y, taps, axes);
-  } else {
-    GatherTaps<T>(grad_x, grad_y, taps, axes);
-  }
+  MaxBackwardOfPixels<T>(grad_x, grad_y, taps, axes);
   return true;
 }
 
@@ -52,14 +40,25 @@ bool AvgBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
   Axes axes = window_axes(window, grad_x.size, grad_y.size);
   tabulate_row_taps(axes);
   const bool last = channels_last(grad_x, grad_y);
+  const WindowDivisors divide{axes, divisor};
+  if (last && readers_are_windows(axes) && slides_pixels<T>(axes, grad_x.size[1])) {
+    SlidingAvgBackward<T>(grad_x, grad_y, axes, divide);
+    return true;
+  }
+  if constexpr (kTilesRows<T>) {
+    if (!last && adds_strips<T>(grad_x, grad_y, axes)) {
+      AvgBackwardOfStrips<T>(grad_x, grad_y, axes, divide);
+      return true;
+    }
+  }
   const bool blocks = !last && adds_blocks<T>(grad_x, grad_y, axes);
   const bool rows = !last && disjoint(axes) && axes[2].in() <= kTilePositions && unit_columns(grad_x);
   if (!last && !blocks && !rows) return false;
   tabulate_row_readers(axes);
   if (last) {
-    AvgBackwardOfPixels<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
+    AvgBackwardOfPixels<T>(grad_x, grad_y, axes, divide);
   } else if (blocks) {
-    AvgBackwardOfBlocks<T>(grad_x, grad_y, axes, WindowDivisors{axes, divisor});
+    AvgBackwardOfBlocks<T>(grad_x, grad_y, axes, divide);
   } else {
     DisjointAvgBackward<T>(grad_x, grad_y, axes, divisor);
   }

@@ -29,8 +29,10 @@ std::int64_t last_level_cache() {
   return largest > 0 ? largest : kUsual;
 }
 
+/// What it holds of an op's tensors. More than this it holds for many cores, which other work shares.
 std::int64_t cache_bytes() {
-  static const std::int64_t bytes = last_level_cache();
+  constexpr std::int64_t kMost = 32 << 20;
+  static const std::int64_t bytes = std::min(last_level_cache(), kMost);
   return bytes;
 }
 
@@ -44,9 +46,10 @@ std::int64_t most_plain_bytes() {
             choice);
   }
 #ifdef __x86_64__
-  if (__builtin_cpu_is("amd")) return cache_bytes();
-#endif
+  return cache_bytes();
+#else
   return kNever;
+#endif
 }
 
 }  // namespace

@@ -131,34 +131,42 @@ void with_divisors(std::int64_t lines, const RowDivisor& row, std::int64_t outs,
   pool(DividedWindows<true, T>(std::move(rows), std::move(columns)));
 }
 
-/// pool(row, count, to) for all output rows of a tensor, some at a time: makes `count` of them, from number
-/// `row` on, at `to`.
-template <class T, class Pool>
-void ForEachStretch(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Pool& pool) {
+/// make(row, count, to, end) for all rows of a dense tensor, some at a time, but for the last `fewest` or
+/// more: makes `count` of them, from number `row` on, at `to`. What lies beyond a row, up to `end`, is made
+/// later or may be overwritten.
+template <class T, class Make>
+void ForEachStretch(const Tensor5& y, std::int64_t fewest, std::int64_t grain, bool past, const Make& make) {
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
   constexpr std::int64_t kBytesAtOnce = 4096;
-  const std::int64_t outs = axes[2].out();
-  const std::int64_t rows_at_once = std::max<std::int64_t>(kBytesAtOnce / (outs * kSize), 1);
-  const bool past = stores_past_caches(x, y);
-  auto* const to = static_cast<T*>(y.data);
-  parallel_for(y.size[0] * y.size[1] * y.size[2] * y.size[3],
-               row_grain(axes[2].in() * new_rows(axes[1]) * kSize),
+  const std::int64_t columns = y.size[4];
+  const std::int64_t rows_at_once = std::max(kBytesAtOnce / (columns * kSize), fewest);
+  auto* const all = static_cast<T*>(y.data);
+  parallel_for(y.size[0] * y.size[1] * y.size[2] * y.size[3], grain,
                [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
                  OutputLines out;
                  for (std::int64_t row = begin; row < end;) {
                    const std::int64_t count = std::min(rows_at_once, end - row);
-                   T* const place = to + row * outs;
+                   T* const place = all + row * columns;
                    if (past) {
-                     const std::int64_t bytes = count * outs * kSize;
-                     pool(row, count, reinterpret_cast<T*>(out.room(place, bytes)));
+                     const std::int64_t bytes = count * columns * kSize;
+                     auto* const to = reinterpret_cast<T*>(out.room(place, bytes));
+                     make(row, count, to, to + count * columns + OutputLines::kBeyond / kSize);
                      out.done(bytes);
                    } else {
-                     ask_ahead(place, count * outs);
-                     pool(row, count, place);
+                     ask_ahead(place, count * columns);
+                     make(row, count, place, all + end * columns);
                    }
                    row += count;
                  }
                });
+}
+
+/// The same for windows over x.
+template <class T, class Pool>
+void ForEachStretch(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Pool& pool) {
+  const std::int64_t grain =
+      row_grain(axes[2].in() * new_rows(axes[1]) * static_cast<std::int64_t>(sizeof(T)));
+  ForEachStretch<T>(y, 1, grain, stores_past_caches(x, y), pool);
 }
 
 }  // namespace HWY_NAMESPACE

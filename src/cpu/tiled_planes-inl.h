@@ -218,7 +218,7 @@ void PoolTiledPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes,
   const std::int64_t elements = pitch * axes[0].in() * axes[1].in();
   const Ahead ahead(axes);
   const auto* const from = static_cast<const T*>(x.data);
-  ForEachStretch<T>(x, y, axes, [&](std::int64_t row, std::int64_t count, T* to) HWY_ATTR {
+  ForEachStretch<T>(x, y, axes, [&](std::int64_t row, std::int64_t count, T* to, const T*) HWY_ATTR {
     while (count > 0) {
       const T* const read = from + row / lines * elements;
       const std::int64_t first = row % lines;

@@ -17,8 +17,7 @@
 #include "cpu/merged_rows.h"
 #include "cpu/planar_backward-inl.h"
 #include "cpu/segments-inl.h"
-#include "cpu/tap_flat-inl.h"
-#include "cpu/tap_gather-inl.h"
+#include "cpu/tap_planes-inl.h"
 #include "cpu/tap_scatter-inl.h"
 #include "cpu/unit_stride_backward-inl.h"
 #include "cpu/window_forward-inl.h"
@@ -83,20 +82,6 @@ void AvgRows(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
   PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor, stores_past_caches(x, y)});
 }
 
-/// The same of flat rows of whole pixels, which have so many channels.
-template <class T>
-void AvgFlatRows(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor,
-                 std::int64_t channels) {
-  const WindowAxis& w = window[2];
-  const WindowAxes pixels{
-      window[0], window[1], {w.kernel, 1, w.padding_begin / channels, 0, w.dilation / channels}};
-  const Tensor5 to = pixel_rows(y, channels);
-  const ConstTensor5 from = pixel_rows(x, channels);
-  const Axes axes = forward_axes(pixels, from, to);
-  if (slides_pixels<T>(axes, channels)) return SlidingAvg<T>(from, to, axes, WindowDivisors{axes, divisor});
-  AvgRows<T>(y, x, window, divisor);
-}
-
 template <class T, class Tap>
 void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                          Axes& axes) {
@@ -108,20 +93,7 @@ void MaxBackwardFromTaps(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
     return ChannelsLastMaxBackward<T, Tap>(grad_x, grad_y, taps, axes);
   }
   if constexpr (std::is_same_v<Tap, std::uint8_t>) {
-    if constexpr (sizeof(T) == 4) {
-      if (flat_taps(grad_x, grad_y, taps, axes)) return FlatTaps<T>(grad_x, grad_y, taps, axes);
-    }
-    if (gathers_blocks<T>(grad_x, grad_y, taps, axes)) {
-      tabulate_row_readers(axes);
-      return MaxBackwardOfBlocks<T>(grad_x, grad_y, taps, axes);
-    }
-    // Gathering widened f64, half as many to a vector, took as long as scattering.
-    if constexpr (sizeof(T) == 4 || kMasksAreBits) {
-      if (gathers_taps(grad_x, grad_y, taps, axes)) {
-        tabulate_row_readers(axes);
-        return GatherTaps<T>(grad_x, grad_y, taps, axes);
-      }
-    }
+    if (GatherPlanes<T>(grad_x, grad_y, taps, axes)) return;
   }
   return ScatterPlanes<T, Tap>(grad_x, grad_y, taps, axes, true);
 }
@@ -154,18 +126,20 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
   const bool unit_stride = readers_are_windows(axes);
   if (channels_last(grad_x, grad_y)) {
     const std::int64_t channels = grad_x.size[1];
-    const std::int64_t fewest_taps =
-        slides_pixels<T>(axes, channels) ? 4 : fewest_flat_taps_of_gradients(channels);
+    if (unit_stride && slides_pixels<T>(axes, channels))
+      return SlidingAvgBackward<T>(grad_x, grad_y, axes, divide);
+    const std::int64_t fewest_taps = fewest_flat_taps_of_gradients(channels);
     if (unit_stride && pools_flat_rows(grad_y, grad_x, axes, fewest_taps)) {
-      const auto average = [&](const Tensor5& y, const ConstTensor5& x, const WindowAxes& readers,
-                               const Divisor& by) { AvgFlatRows<T>(y, x, readers, by, channels); };
       return UnitStrideAvgBackward<T>(flat_rows(grad_x), flat_rows(grad_y),
-                                      flat_axes(axes, window[2], channels), divisor, average, channels);
+                                      flat_axes(axes, window[2], channels), divisor, AvgRows<T>, channels);
     }
     tabulate_row_readers(axes);
     return AvgBackwardOfPixels<T>(grad_x, grad_y, axes, divide);
   }
   if (covers_planes(axes, divide)) return GlobalTable()->avg_backward(grad_x, grad_y);
+  if constexpr (kTilesRows<T>) {
+    if (adds_strips<T>(grad_x, grad_y, axes)) return AvgBackwardOfStrips<T>(grad_x, grad_y, axes, divide);
+  }
   if (adds_blocks<T>(grad_x, grad_y, axes)) {
     tabulate_row_readers(axes);
     return AvgBackwardOfBlocks<T>(grad_x, grad_y, axes, divide);

@@ -21,6 +21,7 @@
 #include "cpu/sliding_pixels-inl.h"
 #include "cpu/streamed_rows-inl.h"
 #include "cpu/tiled_planes-inl.h"
+#include "cpu/whole_rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
@@ -105,6 +106,9 @@ void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
   if (!channels_last(x, y)) {
     if constexpr (kTilesRows<T>) {
       if (tiles_planes<T>(x, y, axes)) return MaxOfTiledPlanes<T>(x, y, axes);
+      if constexpr (sizeof(T) > 1) {
+        if (keeps_whole_rows(x, y, axes)) return MaxOfWholeRows<T>(x, y, axes);
+      }
     }
     if constexpr (sizeof(LaneOf<T>) >= 4) {
       if (flat_planes<T>(x, y, axes)) return MaxOfFlatPlanes<T>(x, y, axes);
@@ -167,6 +171,7 @@ void PoolAvg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
   if (!channels_last(x, y)) {
     if constexpr (kTilesRows<T> && sizeof(T) > 1) {
       if (tiles_planes<T>(x, y, axes)) return AvgOfTiledPlanes<T>(x, y, axes, WindowDivisors{axes, divisor});
+      if (keeps_whole_rows(x, y, axes)) return AvgOfWholeRows<T>(x, y, axes, WindowDivisors{axes, divisor});
     }
     if (pools_blocks<T>(x, y, axes)) return AvgOfBlocks<T>(x, y, axes, WindowDivisors{axes, divisor});
     return PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor, stores_past_caches(x, y)});

@@ -214,6 +214,80 @@ TEST(DilatedRows, AgreeWithTheReference) {
   }
 }
 
+/// Windows of stride 1 that are as tall as wide, over planes whose rows fill up to some vectors.
+TEST(LargeWindows, AgreeWithTheReference) {
+  struct Window {
+    std::int64_t kernel, padding, dilation;
+  };
+  const Window windows[] = {{1, 0, 1},  {2, 1, 5},  {3, 2, 2},   {3, 1, 7},  {4, 2, 1},
+                            {5, 2, 1},  {5, 0, 3},  {6, 1, 1},   {7, 3, 2},  {9, 4, 1},
+                            {13, 6, 1}, {17, 8, 1}, {32, 16, 1}, {47, 23, 1}};
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    for (const auto& [kernel, padding, dilation] : windows) {
+      const MaxPoolOptions max{.kernel = kernel, .stride = 1, .padding = padding, .dilation = dilation};
+      const AvgPoolOptions avg{.kernel = kernel,
+                               .stride = 1,
+                               .padding = padding,
+                               .dilation = dilation,
+                               .count_include_pad = padding % 2 == 0};
+      const std::int64_t reach = dilation * (kernel - 1) + 1 - 2 * padding;
+      for (const std::int64_t columns : {8, 13, 16, 17, 31, 33, 50, 64, 79, 90, 97}) {
+        const std::int64_t rows = std::max<std::int64_t>(columns % 11 + 1, reach);
+        if (columns < reach) continue;
+        const Dims sizes{1, 3, rows, columns};
+        const Dims y_sizes = max_pool2d_shape(sizes, max);
+        const std::string of = " " + std::to_string(kernel) + " dilation " + std::to_string(dilation) +
+                               " of " + std::to_string(rows) + " x " + std::to_string(columns);
+        for (const bool special : {false, true}) {
+          const GuardedTensor x = filled(dtype, sizes, special);
+          compare("max" + of, dtype, y_sizes, 0, LayoutKind::kChannelsFirst,
+                  [&](const TensorView& y) { max_pool2d_into(y, x, max); });
+          compare("avg" + of, dtype, y_sizes, 2 * rounding_of(dtype), LayoutKind::kChannelsFirst,
+                  [&](const TensorView& y) { avg_pool2d_into(y, x, avg); });
+        }
+      }
+    }
+  }
+}
+
+/// Gradients of windows over slices, no two of which read the same one.
+TEST(SlicesApart, GradientsAgreeWithTheReference) {
+  struct Depth {
+    std::int64_t in, kernel, stride, padding;
+  };
+  const Depth depths[] = {{1, 1, 1, 0}, {3, 1, 2, 0}, {4, 2, 2, 0}, {5, 2, 2, 1}, {7, 2, 3, 0}, {6, 3, 3, 1}};
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    for (const Depth& d : depths) {
+      for (const std::int64_t kernel : {2, 3}) {
+        for (const std::int64_t padding : {0, 1}) {
+          const Dims kernels{d.kernel, kernel, kernel}, strides{d.stride, 2, 2},
+              pads{d.padding, padding, padding};
+          const MaxPoolOptions max{.kernel = kernels, .stride = strides, .padding = pads};
+          const AvgPoolOptions avg{
+              .kernel = kernels, .stride = strides, .padding = pads, .count_include_pad = false};
+          for (const std::int64_t columns : {9, 16, 33, 61}) {
+            const Dims sizes{2, 3, d.in, columns % 8 + kernel, columns};
+            const Dims y_sizes = max_pool3d_shape(sizes, max);
+            const std::string of = " backward " + to_string(kernels) + " of " + to_string(sizes);
+            const GuardedTensor x = filled(dtype, sizes, false),
+                                y(dtype, y_sizes, LayoutKind::kChannelsFirst, 2, 2);
+            const GuardedTensor taps(DType::u8, y_sizes, LayoutKind::kChannelsFirst, 2, 4);
+            max_pool3d_into(y, x, max, &taps.view());
+            const GuardedTensor grad_y = filled(dtype, y_sizes, false);
+            compare("max" + of, dtype, sizes, rounding_of(dtype), LayoutKind::kChannelsFirst,
+                    [&](const TensorView& grad_x) { max_pool3d_backward_into(grad_x, grad_y, taps, max); });
+            Values magnitudes = values_of(grad_y);
+            for (double& value : magnitudes) value = std::abs(value);
+            cenote_test::assign(grad_y, magnitudes);
+            compare("avg" + of, dtype, sizes, 4 * rounding_of(dtype), LayoutKind::kChannelsFirst,
+                    [&](const TensorView& grad_x) { avg_pool3d_backward_into(grad_x, grad_y, avg); });
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(PlaneSizes, GlobalPoolingAgreesWithTheReference) {
   std::vector<std::int64_t> sizes;
   for (std::int64_t size = 1; size <= 70; ++size) sizes.push_back(size);
