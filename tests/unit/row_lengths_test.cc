@@ -236,7 +236,7 @@ TEST(LargeWindows, AgreeWithTheReference) {
         if (columns < reach) continue;
         const Dims sizes{1, 3, rows, columns};
         const Dims y_sizes = max_pool2d_shape(sizes, max);
-        const std::string of = " " + std::to_string(kernel) + " dilation " + std::to_string(dilation) +
+        const std::string of = " kernel " + std::to_string(kernel) + " dilation " + std::to_string(dilation) +
                                " of " + std::to_string(rows) + " x " + std::to_string(columns);
         for (const bool special : {false, true}) {
           const GuardedTensor x = filled(dtype, sizes, special);
