@@ -36,7 +36,7 @@ inline bool strips_of_windows(const Tensor5& grad_x, const ConstTensor5& grad_y,
 }
 
 /// Whether MaxBackwardOfStrips serves these windows; taps are u8. Xeon (Emerald Rapids), f32, against the
-/// loops that otherwise do, 3x3 stride 2, two threads: [96, 192, 57, 57] 13.7 and 9.6 ms, [96, 480, 28,
+/// loops that otherwise do, 3x3 stride 2, two threads: [96, 192, 57, 57] 17.8 and 15.7 ms, [96, 480, 28,
 /// 28] 10.7 and 7.9 ms, [256, 256, 13, 13] 3.6 and 3.2 ms, [8, 32, 640, 640] 18.6 and 30.2 ms; one thread, in
 /// the caches, [1, 16, 57, 57] 17.2 and 10.3 us, [1, 128, 7, 7] 4.0 and 4.4 us, f16 [1, 128, 10, 10] 6.7
 /// and 7.7 us.
@@ -50,7 +50,7 @@ bool gathers_strips(const Tensor5& grad_x, const ConstTensor5& grad_y, const Con
          strips_of_windows(grad_x, grad_y, axes);
 }
 
-/// Whether AvgBackwardOfStrips does. The same: 3x3 stride 2, two threads, [96, 192, 57, 57] 22.6 and 10.6 ms,
+/// Whether AvgBackwardOfStrips does. The same: 3x3 stride 2, two threads, [96, 192, 57, 57] 26.5 and 10.6 ms,
 /// [8, 32, 640, 640] 41 and 21 ms; stride 1, [96, 192, 35, 35] 10.1 and 7.1 ms, [32, 512, 7, 7] 0.30 and 0.46
 /// ms, [16, 32, 320, 320] 20 and 28 ms; 2x2 stride 2, [32, 64, 112, 112] 4.1 and 3.6 ms, [8, 32, 640,
 /// 640] 12.6 and 19 ms; one thread, in the caches, 3x3 stride 2 of [1, 32, 56, 56] 48 and 18 us, stride 1 64

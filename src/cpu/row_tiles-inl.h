@@ -131,8 +131,8 @@ void with_divisors(std::int64_t lines, const RowDivisor& row, std::int64_t outs,
   pool(DividedWindows<true, T>(std::move(rows), std::move(columns)));
 }
 
-/// make(row, count, to, end) for all rows of a dense tensor, some at a time, but for the last `fewest` or
-/// more: makes `count` of them, from number `row` on, at `to`. What lies beyond a row, up to `end`, is made
+/// make(row, count, to, end) for all rows of a dense tensor, at least `fewest` at a time but for the last
+/// ones: makes `count` of them, from number `row` on, at `to`. What lies beyond a row, up to `end`, is made
 /// later or may be overwritten.
 template <class T, class Make>
 void ForEachStretch(const Tensor5& y, std::int64_t fewest, std::int64_t grain, bool past, const Make& make) {
