@@ -267,7 +267,8 @@ class GradStrips {
     for (std::int64_t column = 0; column < w.in(); column += kColumns) {
       Strip strip{column, (w.padding() + column) / kStride, {}};
       for (int i = 0; i < kOffsets; ++i)
-        strip.inside[i] = outputs_inside(strip.output + Reads::kLowest + i, w.out());
+        strip.inside[i] =
+            static_cast<std::uint16_t>(BitsInside(strip.output + Reads::kLowest + i, w.out(), kLanes));
       strips_.push_back(strip);
     }
   }
@@ -288,12 +289,6 @@ class GradStrips {
   static constexpr std::int64_t kColumns = kStride * kLanes;
   static constexpr int kKept = kTaps - kStride;                   // rows that the next line adds to, too
   static constexpr std::int64_t kBefore = (kTaps - 1) / kStride;  // lines before that read a row, too
-
-  static std::uint16_t outputs_inside(std::int64_t first, std::int64_t outs) {
-    unsigned bits = 0;
-    for (std::int64_t i = 0; i < kLanes; ++i) bits |= (first + i >= 0 && first + i < outs ? 1U : 0U) << i;
-    return static_cast<std::uint16_t>(bits);
-  }
 
   HWY_NOINLINE void gather(const Strip& strip, std::int64_t row, std::int64_t count, T* to,
                            const T* end) const {

@@ -51,17 +51,12 @@ class RowTiles {
   explicit RowTiles(const Axis& w) {
     constexpr std::int64_t kMostOuts = (kStride * kLanes - kTaps) / kStride + 1;
     outs_ = ceil_divide(w.out(), ceil_divide(w.out(), kMostOuts));
-    const auto first_bits = [](std::int64_t count) {
-      return (std::uint64_t{1} << std::clamp<std::int64_t>(count, 0, kLanes)) - 1;
-    };
-    const auto inside = [&](std::int64_t column) {
-      return first_bits(w.in() - column) & ~first_bits(-column);
-    };
+    const auto inside = [&](std::int64_t column) { return BitsInside(column, w.in(), kLanes); };
     tiles_.reserve(static_cast<std::size_t>(ceil_divide(w.out(), outs_)));
     for (std::int64_t out = 0; out < w.out(); out += outs_) {
       const std::int64_t column = w.start(out);
-      tiles_.push_back(
-          {column, out, inside(column), inside(column + kLanes), first_bits(std::min(outs_, w.out() - out))});
+      tiles_.push_back({column, out, inside(column), inside(column + kLanes),
+                        BitsInside(0, std::min(outs_, w.out() - out), kLanes)});
     }
   }
   std::span<const RowTile> all() const { return tiles_; }

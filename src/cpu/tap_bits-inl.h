@@ -72,7 +72,7 @@ class BitsGatherer {
     while (inner_.end < vectors_ && is_inner(inner_.end)) ++inner_.end;
     for (std::int64_t v = 0; v < vectors_; ++v) {
       for (std::int64_t i = kLowest; i <= kHighest; ++i)
-        inside_.push_back(outputs_inside(base_ + v * kLanes + i));
+        inside_.push_back(static_cast<std::uint16_t>(BitsInside(base_ + v * kLanes + i, out_, kLanes)));
     }
   }
 
@@ -180,13 +180,6 @@ class BitsGatherer {
         }
       }
     }
-  }
-
-  /// Which of a vector of outputs there are: a bit for each.
-  std::uint16_t outputs_inside(std::int64_t first) const {
-    unsigned bits = 0;
-    for (std::int64_t i = 0; i < kLanes; ++i) bits |= (first + i >= 0 && first + i < out_ ? 1U : 0U) << i;
-    return static_cast<std::uint16_t>(bits);
   }
 
   std::int64_t in_;

@@ -238,6 +238,15 @@ HWY_INLINE hn::Mask<D> MaskOfBits(D, std::uint64_t bits) {
   mask.raw = static_cast<decltype(mask.raw)>(bits);
   return mask;
 }
+/// A bit for each of `lanes` lanes from position `first` on: whether it is one of the positions 0 .. count
+/// - 1.
+inline std::uint64_t BitsInside(std::int64_t first, std::int64_t count, std::int64_t lanes) {
+  const auto first_bits = [&](std::int64_t number) {
+    return (std::uint64_t{1} << std::clamp<std::int64_t>(number, 0, lanes)) - 1;
+  };
+  return first_bits(count - first) & ~first_bits(-first);
+}
+
 /// The lanes whose bits are set, the only ones that are read; the others are 0.
 template <class D, class T>
 HWY_INLINE VecOf<D> LoadBits(D d, std::uint64_t bits, const T* from) {

@@ -141,14 +141,10 @@ class WholeRows {
         dilation_(axes[1].dilation()) {
     const Axis& w = axes[2];
     vectors_ = ceil_divide(std::max(w.padding() + w.in(), w.out()), kLanes);
-    const auto first_bits = [](std::int64_t count) {
-      return (std::uint64_t{1} << std::clamp<std::int64_t>(count, 0, kLanes)) - 1;
-    };
     for (std::int64_t v = 0; v < vectors_; ++v) {
       const std::int64_t column = v * kLanes - w.padding();
-      tiles_[static_cast<std::size_t>(v)] = {column, v * kLanes,
-                                             first_bits(w.in() - column) & ~first_bits(-column), 0,
-                                             first_bits(w.out() - v * kLanes)};
+      tiles_[static_cast<std::size_t>(v)] = {column, v * kLanes, BitsInside(column, w.in(), kLanes), 0,
+                                             BitsInside(v * kLanes, w.out(), kLanes)};
     }
     list_lines(axes[1]);
   }
