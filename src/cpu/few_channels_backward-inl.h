@@ -194,9 +194,11 @@ void AvgBackwardOfFewChannels(const Tensor5& grad_x, const ConstTensor5& grad_y,
 template <class T>
 void MaxBackwardOfPixels(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                          const Axes& axes) {
-  if (gathers_pixel_groups<T>(grad_x, axes)) return MaxBackwardOfPixelGroups<T>(grad_x, grad_y, taps, axes);
-  if (gathers_few_channels<T>(grad_x, grad_y, axes) && dense_pixels(taps))
-    return MaxBackwardOfFewChannels<T>(grad_x, grad_y, taps, axes);
+  if constexpr (kTuned) {
+    if (gathers_pixel_groups<T>(grad_x, axes)) return MaxBackwardOfPixelGroups<T>(grad_x, grad_y, taps, axes);
+    if (gathers_few_channels<T>(grad_x, grad_y, axes) && dense_pixels(taps))
+      return MaxBackwardOfFewChannels<T>(grad_x, grad_y, taps, axes);
+  }
   return ChannelsLastMaxBackward<T, std::uint8_t>(grad_x, grad_y, taps, axes);
 }
 
@@ -204,10 +206,12 @@ void MaxBackwardOfPixels(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
 template <class T, class Divisors>
 void AvgBackwardOfPixels(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes,
                          const Divisors& divisors) {
-  if (averages_pixel_groups<T>(grad_x, axes))
-    return AvgBackwardOfPixelGroups<T>(grad_x, grad_y, axes, divisors);
-  if (averages_few_channels<T>(grad_x, grad_y, axes))
-    return AvgBackwardOfFewChannels<T>(grad_x, grad_y, axes, divisors);
+  if constexpr (kTuned) {
+    if (averages_pixel_groups<T>(grad_x, axes))
+      return AvgBackwardOfPixelGroups<T>(grad_x, grad_y, axes, divisors);
+    if (averages_few_channels<T>(grad_x, grad_y, axes))
+      return AvgBackwardOfFewChannels<T>(grad_x, grad_y, axes, divisors);
+  }
   return ChannelsLastAvgBackward<T>(grad_x, grad_y, axes, divisors);
 }
 

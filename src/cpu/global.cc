@@ -147,37 +147,40 @@ void ChannelsLastGlobal(const Tensor5& y, const ConstTensor5& x, const Finish& f
   const Cursor::Index units{x.size[0], blocks, parts, 1, 1};
   const std::int64_t bytes =
       static_cast<std::int64_t>(sizeof(T)) * positions_of(x.size) / parts * std::min(most, channels);
-  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    T acc[kManyChannels];
-    Cursor at(units, begin);
-    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      const std::int64_t first = at[1] * most;
-      const std::int64_t count = std::min(most, channels - first);
-      const Range columns{x.size[4] * at[2] / parts, x.size[4] * (at[2] + 1) / parts};
-      if (!joins) {
-        reduce(plane_of<const T>(x, at[0], first), x.size[4], count, acc);
-        store(acc, count, at[0], first);
-        continue;
-      }
-      Sum* const total = totals.get() + (at[0] * parts + at[2]) * channels + first;
-      std::fill(total, total + count, Reduction::template identity<Sum>());
-      ForEachPixelBlock<T>(x, at[0], first, columns, [&](const T* from, std::int64_t pixels) HWY_ATTR {
-        reduce(from, pixels, count, acc);
-        for (std::int64_t i = 0; i < count; ++i)
-          total[i] = Reduction::combine_scalar(total[i], static_cast<Sum>(acc[i]));
-      });
-    }
-  });
+  parallel_for(Cursor::total(units), row_grain(bytes, kFastGrainBytes),
+               [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                 T acc[kManyChannels];
+                 Cursor at(units, begin);
+                 for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+                   const std::int64_t first = at[1] * most;
+                   const std::int64_t count = std::min(most, channels - first);
+                   const Range columns{x.size[4] * at[2] / parts, x.size[4] * (at[2] + 1) / parts};
+                   if (!joins) {
+                     reduce(plane_of<const T>(x, at[0], first), x.size[4], count, acc);
+                     store(acc, count, at[0], first);
+                     continue;
+                   }
+                   Sum* const total = totals.get() + (at[0] * parts + at[2]) * channels + first;
+                   std::fill(total, total + count, Reduction::template identity<Sum>());
+                   ForEachPixelBlock<T>(
+                       x, at[0], first, columns, [&](const T* from, std::int64_t pixels) HWY_ATTR {
+                         reduce(from, pixels, count, acc);
+                         for (std::int64_t i = 0; i < count; ++i)
+                           total[i] = Reduction::combine_scalar(total[i], static_cast<Sum>(acc[i]));
+                       });
+                 }
+               });
   if (!joins) return;
   const std::int64_t row_bytes = static_cast<std::int64_t>(sizeof(Sum)) * parts * channels;
-  parallel_for(x.size[0], row_grain(row_bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    for (std::int64_t n = begin; n < end; ++n) {
-      Sum* const total = totals.get() + n * parts * channels;
-      for (std::int64_t i = channels; i < parts * channels; ++i)
-        total[i % channels] = Reduction::combine_scalar(total[i % channels], total[i]);
-      store(total, channels, n, 0);
-    }
-  });
+  parallel_for(x.size[0], row_grain(row_bytes, kFastGrainBytes),
+               [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                 for (std::int64_t n = begin; n < end; ++n) {
+                   Sum* const total = totals.get() + n * parts * channels;
+                   for (std::int64_t i = channels; i < parts * channels; ++i)
+                     total[i % channels] = Reduction::combine_scalar(total[i % channels], total[i]);
+                   store(total, channels, n, 0);
+                 }
+               });
 }
 
 /// Neighbours, a chain of sums per quarter: memory answers faster where it is read in some places at once.
@@ -261,7 +264,7 @@ void SmallPlanesGlobal(const Tensor5& y, const ConstTensor5& x, const Finish& fi
   const std::int64_t planes = x.size[0] * channels;
   const std::int64_t count = x.size[4];
   const auto bytes = static_cast<std::int64_t>(sizeof(T)) * count;
-  parallel_for(ceil_divide(planes, kLanes), row_grain(bytes * kLanes),
+  parallel_for(ceil_divide(planes, kLanes), row_grain(bytes * kLanes, kFastGrainBytes),
                [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
                  HWY_ALIGN T reduced[kLanes];
                  for (std::int64_t unit = begin; unit < end; ++unit) {
@@ -300,19 +303,20 @@ void DensePlanesGlobal(const Tensor5& y, const ConstTensor5& x, const Finish& fi
   constexpr std::int64_t kAhead = 4096 / static_cast<std::int64_t>(sizeof(T));
   const std::int64_t asked = std::min(count, kAhead / 4);
   constexpr std::int64_t kLarge = 32 << 10;  // bytes
-  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    Cursor at(units, begin);
-    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      const T* const from = plane_of<const T>(x, at[3], at[4]);
-      T& result = plane_of<T>(y, at[3], at[4])[0];
-      if (bytes >= kLarge) {
-        result = finish(ReduceQuarters<Reduction>(from, count));
-        continue;
-      }
-      for (std::int64_t i = 0; i < asked; i += kLine) prefetch_for_read(from + kAhead + i);
-      result = finish(ReduceContiguous<Reduction>(from, count));
-    }
-  });
+  parallel_for(Cursor::total(units), row_grain(bytes, kFastGrainBytes),
+               [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                 Cursor at(units, begin);
+                 for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+                   const T* const from = plane_of<const T>(x, at[3], at[4]);
+                   T& result = plane_of<T>(y, at[3], at[4])[0];
+                   if (bytes >= kLarge) {
+                     result = finish(ReduceQuarters<Reduction>(from, count));
+                     continue;
+                   }
+                   for (std::int64_t i = 0; i < asked; i += kLine) prefetch_for_read(from + kAhead + i);
+                   result = finish(ReduceContiguous<Reduction>(from, count));
+                 }
+               });
 }
 
 /// Whether join_rows made one row of neighbours of each plane.
@@ -361,7 +365,7 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y) {
   const std::int64_t row_bytes =
       static_cast<std::int64_t>(sizeof(T)) * to.size[4] * (over_channels ? channels : 1);
   const bool past = stores_past_caches(grad_x);
-  parallel_for(Cursor::total(units), row_grain(row_bytes),
+  parallel_for(Cursor::total(units), row_grain(row_bytes, kFastGrainBytes),
                [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
                  OutputLines lines;
                  // fill(elements) makes so many neighbours that belong at `place`.

@@ -34,18 +34,21 @@ bool MaxOfHalves(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x
 }
 
 bool Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const WindowAxes& window) {
-  switch (x.dtype) {
-    case DType::f16:
-      if constexpr (kConvertsHalf) return MaxOfHalves<Float16>(y, indices, x, window);
-      return false;
-    case DType::bf16:
-      return MaxOfHalves<BFloat16>(y, indices, x, window);
-    case DType::i8:
-    case DType::u8:
-      return indices == nullptr && MaxOfBytes(y, x, window);  // their keys want more bits
-    default:
-      return false;
+  if constexpr (kTuned) {
+    switch (x.dtype) {
+      case DType::f16:
+        if constexpr (kConvertsHalf) return MaxOfHalves<Float16>(y, indices, x, window);
+        return false;
+      case DType::bf16:
+        return MaxOfHalves<BFloat16>(y, indices, x, window);
+      case DType::i8:
+      case DType::u8:
+        return indices == nullptr && MaxOfBytes(y, x, window);  // their keys want more bits
+      default:
+        return false;
+    }
   }
+  return false;
 }
 
 template <class T>
@@ -57,8 +60,10 @@ bool AvgOfHalves(const Tensor5& y, const ConstTensor5& x, const WindowAxes& wind
 }
 
 bool Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
-  if (y.dtype != x.dtype) return false;
-  if (x.dtype == DType::bf16) return AvgOfHalves<BFloat16>(y, x, window, divisor);
+  if (!kTuned || y.dtype != x.dtype) return false;
+  if constexpr (kTuned) {
+    if (x.dtype == DType::bf16) return AvgOfHalves<BFloat16>(y, x, window, divisor);
+  }
   if constexpr (kConvertsHalf) {
     if (x.dtype == DType::f16) return AvgOfHalves<Float16>(y, x, window, divisor);
   }

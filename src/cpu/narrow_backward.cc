@@ -70,7 +70,9 @@ bool AvgBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
 bool MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                  const WindowAxes& window) {
   if (taps.dtype != DType::u8) return false;
-  if (grad_x.dtype == DType::bf16) return MaxBackwardOfHalves<BFloat16>(grad_x, grad_y, taps, window);
+  if constexpr (kTuned) {
+    if (grad_x.dtype == DType::bf16) return MaxBackwardOfHalves<BFloat16>(grad_x, grad_y, taps, window);
+  }
   if constexpr (kConvertsHalf) {
     if (grad_x.dtype == DType::f16) return MaxBackwardOfHalves<Float16>(grad_x, grad_y, taps, window);
   }
@@ -79,7 +81,9 @@ bool MaxBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstT
 
 bool AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const WindowAxes& window,
                  const Divisor& divisor) {
-  if (grad_x.dtype == DType::bf16) return AvgBackwardOfHalves<BFloat16>(grad_x, grad_y, window, divisor);
+  if constexpr (kTuned) {
+    if (grad_x.dtype == DType::bf16) return AvgBackwardOfHalves<BFloat16>(grad_x, grad_y, window, divisor);
+  }
   if constexpr (kConvertsHalf) {
     if (grad_x.dtype == DType::f16) return AvgBackwardOfHalves<Float16>(grad_x, grad_y, window, divisor);
   }

@@ -23,7 +23,9 @@ bool MaxOf(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window) {
 }  // namespace
 
 bool MaxOfBytes(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window) {
-  return x.dtype == DType::i8 ? MaxOf<std::int8_t>(y, x, window) : MaxOf<std::uint8_t>(y, x, window);
+  if constexpr (kTuned)
+    return x.dtype == DType::i8 ? MaxOf<std::int8_t>(y, x, window) : MaxOf<std::uint8_t>(y, x, window);
+  return false;
 }
 
 }  // namespace HWY_NAMESPACE

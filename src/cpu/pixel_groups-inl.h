@@ -250,20 +250,21 @@ void ForEachPixelGroup(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
   const Cursor::Index units{1, 1, grad_x.size[0], grad_x.size[2], grad_x.size[3]};
   const auto bytes = static_cast<std::int64_t>(sizeof(T)) * grad_x.size[4] * grad_x.size[1];
   const bool past = stores_past_caches(grad_x, grad_y);
-  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    const VectorStores stores(past, grad_x, grad_x.size[1]);
-    State state;
-    ReaderRows readers;
-    std::vector<Row> rows;
-    Cursor at(units, begin);
-    for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
-      readers.collect(axes, at[3], at[4]);
-      rows.clear();
-      for (std::int64_t i = 0; i < readers.count(); ++i)
-        rows.push_back(row_of_outputs(state, at[2], readers[i]));
-      gather(rows, stores, row_of<T>(grad_x, at[2], 0, at[3], at[4]));
-    }
-  });
+  parallel_for(Cursor::total(units), row_grain(bytes, kFastGrainBytes / 2),
+               [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+                 const VectorStores stores(past, grad_x, grad_x.size[1]);
+                 State state;
+                 ReaderRows readers;
+                 std::vector<Row> rows;
+                 Cursor at(units, begin);
+                 for (std::int64_t unit = begin; unit < end; ++unit, at.next()) {
+                   readers.collect(axes, at[3], at[4]);
+                   rows.clear();
+                   for (std::int64_t i = 0; i < readers.count(); ++i)
+                     rows.push_back(row_of_outputs(state, at[2], readers[i]));
+                   gather(rows, stores, row_of<T>(grad_x, at[2], 0, at[3], at[4]));
+                 }
+               });
 }
 
 /// Whether the windows of an axis have groups.

@@ -193,7 +193,7 @@ void ForEachBufferedRow(const ConstTensor5& x, const Tensor5& y, const Axes& axe
   const Axis& w = axes[2];
   const std::int64_t per_tile = outs_per_tile(w);
   const Cursor::Index units = planar_units(y, ceil_divide(w.out(), per_tile));
-  const bool shares = shares_rows(h);
+  const bool shares = kTuned && shares_rows(h);
   const std::int64_t bytes =
       static_cast<std::int64_t>(sizeof(T)) * (shares ? kRowBatch : 1) * per_tile * w.stride() * new_rows(h);
   const std::int64_t items = Cursor::total(RowBatches::items(units, shares));
@@ -219,7 +219,7 @@ void ForEachBufferedRow(const ConstTensor5& x, const Tensor5& y, const Axes& axe
       collect(batches[0]);
       if (shares && batches.whole(h) && rows.count() > 0 && tile.cols > 0) {
         const SharedRows<T> shared{rows, x.stride[3], h.kernel(), h.stride()};
-        ReduceRowsTogether<Reduction, kUnit>(shared, x.stride[4], tile, positions);
+        if constexpr (kTuned) ReduceRowsTogether<Reduction, kUnit>(shared, x.stride[4], tile, positions);
       } else {
         for (std::size_t i = 0; i < batches.size(); ++i) {
           move_to(batches[i]);

@@ -159,8 +159,8 @@ void ForEachStretch(const Tensor5& y, std::int64_t fewest, std::int64_t grain, b
 /// The same for windows over x.
 template <class T, class Pool>
 void ForEachStretch(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Pool& pool) {
-  const std::int64_t grain =
-      row_grain(axes[2].in() * new_rows(axes[1]) * static_cast<std::int64_t>(sizeof(T)));
+  const std::int64_t elements = axes[2].in() * new_rows(axes[1]) + axes[2].out();
+  const std::int64_t grain = row_grain(elements * static_cast<std::int64_t>(sizeof(T)), kFastGrainBytes);
   ForEachStretch<T>(y, 1, grain, stores_past_caches(x, y), pool);
 }
 

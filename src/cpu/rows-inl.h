@@ -195,10 +195,14 @@ class ReaderRows {
   Axis own_height_;
 };
 
-/// How many rows one thread should take at least: enough to move `kGrainBytes`.
-inline std::int64_t row_grain(std::int64_t bytes_per_row) {
-  constexpr std::int64_t kGrainBytes = 64 << 10;
-  return std::max<std::int64_t>(1, kGrainBytes / std::max<std::int64_t>(bytes_per_row, 1));
+/// How many rows one thread should take at least: as many as take it about as long as waking it. In that
+/// time most loops read and write the first number of bytes, those of a few operations per vector the second.
+/// Max 3x3 stride 2 of [1, 64, 28, 28] f32 channels-first, Xeon (Emerald Rapids), took 6.9 us in one thread
+/// and 8.5 us in two that take 64 KiB each.
+constexpr std::int64_t kGrainBytes = 64 << 10;
+constexpr std::int64_t kFastGrainBytes = 256 << 10;
+inline std::int64_t row_grain(std::int64_t bytes_per_row, std::int64_t grain_bytes = kGrainBytes) {
+  return std::max<std::int64_t>(1, grain_bytes / std::max<std::int64_t>(bytes_per_row, 1));
 }
 
 }  // namespace HWY_NAMESPACE

@@ -323,11 +323,12 @@ void ForEachSlidingRow(const ConstTensor5& x, const Tensor5& y, const Axes& axes
   // f32 11.0 and 6.6 ms, [96, 288, 35, 35] 22.3 and 15.3 ms, stride 2 of [96, 768, 17, 17] 8.6 and 5.3 ms.
   constexpr int kVectors = 4;
   const Cursor::Index units{y.size[0], y.size[2], y.size[3], 1, 1};
-  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(T)) * w.in() * channels;
+  const std::int64_t elements = (w.in() * new_rows(axes[1]) + w.out()) * channels;
+  const std::int64_t grain = row_grain(elements * static_cast<std::int64_t>(sizeof(T)), kFastGrainBytes);
   const bool past = stores_past_caches(x, y);
   constexpr std::int64_t kNear = 2 << 20;  // bytes in caches from which nothing need be asked for
   const bool asks = bytes_of(x, y) > kNear;
-  parallel_for(Cursor::total(units), row_grain(bytes), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+  parallel_for(Cursor::total(units), grain, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     const VectorStores stores(past, y, channels);
     InputRows<T> rows;
     Scratch<LaneOf<T>> memory;

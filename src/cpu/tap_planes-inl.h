@@ -30,10 +30,12 @@ bool GatherPlanes(const Tensor5& grad_x, const ConstTensor5& grad_y, const Const
       return true;
     }
   }
-  if (gathers_blocks<T>(grad_x, grad_y, taps, axes)) {
-    tabulate_row_readers(axes);
-    MaxBackwardOfBlocks<T>(grad_x, grad_y, taps, axes);
-    return true;
+  if constexpr (kTuned) {
+    if (gathers_blocks<T>(grad_x, grad_y, taps, axes)) {
+      tabulate_row_readers(axes);
+      MaxBackwardOfBlocks<T>(grad_x, grad_y, taps, axes);
+      return true;
+    }
   }
   // Gathering widened f64, half as many to a vector, took as long as scattering.
   if constexpr (sizeof(T) <= 4 || kMasksAreBits) {

@@ -64,6 +64,10 @@ constexpr bool kMasksAccess = HWY_TARGET == HWY_AVX3 || (HWY_TARGET == HWY_AVX2 
 /// Whether comparisons give masks of bits, so that one of bytes serves several vectors of lanes.
 constexpr bool kMasksAreBits = HWY_TARGET == HWY_AVX3;
 
+/// Whether loops for particular windows and layouts are compiled. Processors without AVX2, on x86-64 those of
+/// before 2013 and some small ones, have the loops that serve every window, so that the build is shorter.
+constexpr bool kTuned = HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_SSE4;
+
 /// Whether the machine converts f16.
 constexpr bool kConvertsHalf = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
 
@@ -290,13 +294,17 @@ HWY_INLINE VecOf<D> PickLanes(D, VecOf<D> low, VecOf<D> high, VecOf<hn::RebindTo
     return VecOf<D>{_mm512_permutex2var_epi16(low.raw, numbers.raw, high.raw)};
   }
 }
+#endif
 
-/// The lanes where one of two f32 is a NaN, in one comparison.
+/// The lanes where one of two f32 is a NaN, in one comparison where there is one.
 template <class D>
 HWY_INLINE hn::Mask<D> EitherIsNaN(D, VecOf<D> a, VecOf<D> b) {
+#if HWY_TARGET == HWY_AVX3
   return hn::Mask<D>{_mm512_cmp_ps_mask(a.raw, b.raw, _CMP_UNORD_Q)};
-}
+#else
+  return hn::Or(hn::IsNaN(a), hn::IsNaN(b));
 #endif
+}
 
 /// Stores vectors of every kStride-th element, one for each phase, in the order of the elements.
 template <class T, int kStride>

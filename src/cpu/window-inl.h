@@ -126,8 +126,10 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
   const bool unit_stride = readers_are_windows(axes);
   if (channels_last(grad_x, grad_y)) {
     const std::int64_t channels = grad_x.size[1];
-    if (unit_stride && slides_pixels<T>(axes, channels))
-      return SlidingAvgBackward<T>(grad_x, grad_y, axes, divide);
+    if constexpr (kTuned) {
+      if (unit_stride && slides_pixels<T>(axes, channels))
+        return SlidingAvgBackward<T>(grad_x, grad_y, axes, divide);
+    }
     const std::int64_t fewest_taps = fewest_flat_taps_of_gradients(channels);
     if (unit_stride && pools_flat_rows(grad_y, grad_x, axes, fewest_taps)) {
       return UnitStrideAvgBackward<T>(flat_rows(grad_x), flat_rows(grad_y),
@@ -140,9 +142,11 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
   if constexpr (kTilesRows<T>) {
     if (adds_strips<T>(grad_x, grad_y, axes)) return AvgBackwardOfStrips<T>(grad_x, grad_y, axes, divide);
   }
-  if (adds_blocks<T>(grad_x, grad_y, axes)) {
-    tabulate_row_readers(axes);
-    return AvgBackwardOfBlocks<T>(grad_x, grad_y, axes, divide);
+  if constexpr (kTuned) {
+    if (adds_blocks<T>(grad_x, grad_y, axes)) {
+      tabulate_row_readers(axes);
+      return AvgBackwardOfBlocks<T>(grad_x, grad_y, axes, divide);
+    }
   }
   if (unit_stride && fits_row_buffer(axes))
     return UnitStrideAvgBackward<T>(grad_x, grad_y, axes, divisor, AvgRows<T>);

@@ -14,6 +14,7 @@
 #include "cpu/flat_rows-inl.h"
 #include "cpu/layout.h"
 #include "cpu/pixel_buffer-inl.h"
+#include "cpu/pixel_planes-inl.h"
 #include "cpu/planar_indices-inl.h"
 #include "cpu/short_records-inl.h"
 #include "cpu/short_windows-inl.h"
@@ -52,7 +53,7 @@ void PoolRows(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const R
   if (streams_rows<T>(axes)) return PoolStreamedRows<Reduction, T>(x, y, axes, row);
   if constexpr (sizeof(LaneOf<T>) >= 4) {  // lanes of bytes are not permuted
     if (short_windows(axes[2])) return PoolShortRows<T>(ReducedRows<Reduction, T>(), x, y, axes, row);
-    if constexpr (kPoolsSideBySide) {
+    if constexpr (kTuned && kPoolsSideBySide) {
       if (side_by_side(axes[2])) return PoolSideBySide<Reduction, T>(x, y, axes, row);
     }
   }
@@ -105,21 +106,31 @@ template <class T>
 void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Axes& axes) {
   if (!channels_last(x, y)) {
     if constexpr (kTilesRows<T>) {
+      if constexpr (sizeof(T) > 1) {
+        if (keeps_whole_slices(x, y, axes)) return MaxOfWholeSlices<T>(x, y, axes);
+      }
       if (tiles_planes<T>(x, y, axes)) return MaxOfTiledPlanes<T>(x, y, axes);
       if constexpr (sizeof(T) > 1) {
         if (keeps_whole_rows(x, y, axes)) return MaxOfWholeRows<T>(x, y, axes);
       }
     }
-    if constexpr (sizeof(LaneOf<T>) >= 4) {
+    if constexpr (kTuned && sizeof(LaneOf<T>) >= 4) {
       if (flat_planes<T>(x, y, axes)) return MaxOfFlatPlanes<T>(x, y, axes);
       if (pools_blocks<T>(x, y, axes)) return MaxOfBlocks<T>(x, y, axes);
     }
     return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y, stores_past_caches(x, y)});
   }
-  if (slides_pixels<T>(axes, x.size[1])) return SlidingMax<T>(x, y, axes);
+  if constexpr (kTuned) {
+    if (slides_pixels<T>(axes, x.size[1])) return SlidingMax<T>(x, y, axes);
+  }
+  if constexpr (kPoolsPixelPlanes<T>) {
+    if (pools_pixel_planes<T>(x, axes)) return MaxOfPixelPlanes<T>(x, y, axes);
+  }
   if (!pools_flat_rows(x, y, axes, fewest_flat_taps_of_max(x.size[1]))) {
-    if (pools_pixel_buffer<T>(x, y, axes))
-      return PoolPixelBuffer<MaxReduction, T>(x, y, axes, MaxPixelRow<T>{y});
+    if constexpr (kTuned) {
+      if (pools_pixel_buffer<T>(x, y, axes))
+        return PoolPixelBuffer<MaxReduction, T>(x, y, axes, MaxPixelRow<T>{y});
+    }
     return ChannelsLastMax<T>(x, y, axes);
   }
   const Tensor5 to = flat_rows(y);
@@ -138,7 +149,9 @@ void PoolMaxWithIndices(const Tensor5& y, const Tensor5& indices, const ConstTen
     return PlanarMaxWithIndices<true, T>(flat_rows(x), flat_rows(y), record,
                                          flat_axes(axes, window[2], channels), channels);
   }
-  if (records_blocks<T>(x, y, indices, axes)) return MaxOfBlocksWithIndices<T>(x, y, indices, axes);
+  if constexpr (kTuned) {
+    if (records_blocks<T>(x, y, indices, axes)) return MaxOfBlocksWithIndices<T>(x, y, indices, axes);
+  }
   if (unit_columns(x) && records_short_rows<T>(y, indices, axes))
     return MaxOfShortRowsWithIndices<T>(x, y, indices, axes);
   if constexpr (sizeof(T) >= 4) {
@@ -173,15 +186,23 @@ void PoolAvg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
       if (tiles_planes<T>(x, y, axes)) return AvgOfTiledPlanes<T>(x, y, axes, WindowDivisors{axes, divisor});
       if (keeps_whole_rows(x, y, axes)) return AvgOfWholeRows<T>(x, y, axes, WindowDivisors{axes, divisor});
     }
-    if (pools_blocks<T>(x, y, axes)) return AvgOfBlocks<T>(x, y, axes, WindowDivisors{axes, divisor});
+    if constexpr (kTuned) {
+      if (pools_blocks<T>(x, y, axes)) return AvgOfBlocks<T>(x, y, axes, WindowDivisors{axes, divisor});
+    }
     return PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor, stores_past_caches(x, y)});
   }
   // Where f16 passes through working memory, its blocks of channels must agree on the loops of sums.
-  if (kConvertsHalf && slides_pixels<T>(axes, x.size[1]))
-    return SlidingAvg<T>(x, y, axes, WindowDivisors{axes, divisor});
+  if constexpr (kTuned && kConvertsHalf) {
+    if (slides_pixels<T>(axes, x.size[1])) return SlidingAvg<T>(x, y, axes, WindowDivisors{axes, divisor});
+  }
+  if constexpr (kPoolsPixelPlanes<T>) {
+    if (pools_pixel_planes<T>(x, axes)) return AvgOfPixelPlanes<T>(x, y, axes, WindowDivisors{axes, divisor});
+  }
   if (!pools_flat_rows(x, y, axes, fewest_flat_taps_of_avg(x.size[1]))) {
-    if (pools_pixel_buffer<T>(x, y, axes))
-      return PoolPixelBuffer<SumReduction, T>(x, y, axes, AvgPixelRow<T>{y, axes, divisor});
+    if constexpr (kTuned) {
+      if (pools_pixel_buffer<T>(x, y, axes))
+        return PoolPixelBuffer<SumReduction, T>(x, y, axes, AvgPixelRow<T>{y, axes, divisor});
+    }
     return ChannelsLastAvg<T>(x, y, axes, WindowDivisors{axes, divisor});
   }
   const Tensor5 to = flat_rows(y);

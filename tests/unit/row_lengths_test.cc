@@ -250,6 +250,74 @@ TEST(LargeWindows, AgreeWithTheReference) {
   }
 }
 
+TEST(LargeWindows, OverPixelsAgreeWithTheReference) {
+  struct Window {
+    Dims kernel, padding, dilation;
+  };
+  const Window windows[] = {{{3, 3}, {1, 1}, {2, 2}},  {{3, 5}, {0, 2}, {1, 1}},   {{4, 4}, {2, 1}, {1, 1}},
+                            {{5, 5}, {2, 2}, {1, 1}},  {{5, 3}, {2, 1}, {2, 3}},   {{7, 6}, {3, 2}, {1, 2}},
+                            {{9, 9}, {4, 4}, {1, 1}},  {{13, 13}, {6, 6}, {1, 1}}, {{24, 4}, {12, 0}, {1, 1}},
+                            {{4, 25}, {2, 12}, {1, 1}}};
+  const Dims planes[] = {{9, 9}, {13, 14}, {3, 33}, {70, 8}};
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const auto& [kernel, padding, dilation] : windows) {
+      const MaxPoolOptions max{.kernel = kernel, .stride = 1, .padding = padding, .dilation = dilation};
+      const AvgPoolOptions avg{.kernel = kernel,
+                               .stride = 1,
+                               .padding = padding,
+                               .dilation = dilation,
+                               .count_include_pad = padding[1] % 2 == 0};
+      for (const Dims& plane : planes) {
+        const auto fits = [&](int i) { return plane[i] + 2 * padding[i] > dilation[i] * (kernel[i] - 1); };
+        if (!fits(0) || !fits(1)) continue;
+        for (const std::int64_t channels : {16, 17, 33, 130}) {
+          const Dims sizes{1, channels, plane[0], plane[1]};
+          const Dims y_sizes = max_pool2d_shape(sizes, max);
+          const std::string of = " kernel " + std::to_string(kernel[0]) + "x" + std::to_string(kernel[1]) +
+                                 " of " + std::to_string(plane[0]) + "x" + std::to_string(plane[1]) + ", " +
+                                 std::to_string(channels) + " channels";
+          for (const bool special : {false, true}) {
+            const GuardedTensor x = filled(dtype, sizes, special, LayoutKind::kChannelsLast);
+            compare("max" + of, dtype, y_sizes, 0, LayoutKind::kChannelsLast,
+                    [&](const TensorView& y) { max_pool2d_into(y, x, max); });
+            compare("avg" + of, dtype, y_sizes, 2 * rounding_of(dtype), LayoutKind::kChannelsLast,
+                    [&](const TensorView& y) { avg_pool2d_into(y, x, avg); });
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(SlicesTogether, AgreeWithTheReference) {
+  struct Depth {
+    std::int64_t in, kernel, padding;
+  };
+  const Depth depths[] = {{1, 3, 1}, {2, 2, 0},  {3, 3, 1}, {7, 3, 1},
+                          {9, 2, 1}, {24, 4, 2}, {8, 5, 0}, {9, 6, 3}};
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const auto& [in, kernel, padding] : depths) {
+      for (const std::int64_t square : {1, 2, 3, 5}) {
+        const MaxPoolOptions max{.kernel = Dims{kernel, square, square},
+                                 .stride = 1,
+                                 .padding = Dims{padding, square / 2, square / 2}};
+        for (const std::int64_t columns : {8, 13, 17, 28, 61}) {
+          const Dims sizes{1, 3, in, 4 + columns % 7, columns};
+          const Dims y_sizes = max_pool3d_shape(sizes, max);
+          const std::string of = "max of " + std::to_string(in) + " slices, kernel " +
+                                 std::to_string(kernel) + "x" + std::to_string(square) + ", " +
+                                 std::to_string(columns) + " columns";
+          for (const bool special : {false, true}) {
+            const GuardedTensor x = filled(dtype, sizes, special);
+            compare(of, dtype, y_sizes, 0, LayoutKind::kChannelsFirst,
+                    [&](const TensorView& y) { max_pool3d_into(y, x, max); });
+          }
+        }
+      }
+    }
+  }
+}
+
 /// Gradients of windows over slices, no two of which read the same one.
 TEST(SlicesApart, GradientsAgreeWithTheReference) {
   struct Depth {
