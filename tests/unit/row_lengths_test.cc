@@ -255,10 +255,9 @@ TEST(LargeWindows, OverPixelsAgreeWithTheReference) {
     Dims kernel, padding, dilation;
   };
   const Window windows[] = {{{3, 3}, {1, 1}, {2, 2}},  {{3, 5}, {0, 2}, {1, 1}},   {{4, 4}, {2, 1}, {1, 1}},
-                            {{5, 5}, {2, 2}, {1, 1}},  {{5, 3}, {2, 1}, {2, 3}},   {{7, 6}, {3, 2}, {1, 2}},
-                            {{9, 9}, {4, 4}, {1, 1}},  {{13, 13}, {6, 6}, {1, 1}}, {{24, 4}, {12, 0}, {1, 1}},
+                            {{5, 3}, {2, 1}, {2, 3}},  {{13, 13}, {6, 6}, {1, 1}}, {{24, 4}, {12, 0}, {1, 1}},
                             {{4, 25}, {2, 12}, {1, 1}}};
-  const Dims planes[] = {{9, 9}, {13, 14}, {3, 33}, {70, 8}};
+  const Dims planes[] = {{9, 9}, {3, 33}, {50, 8}};
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const auto& [kernel, padding, dilation] : windows) {
       const MaxPoolOptions max{.kernel = kernel, .stride = 1, .padding = padding, .dilation = dilation};
@@ -270,7 +269,7 @@ TEST(LargeWindows, OverPixelsAgreeWithTheReference) {
       for (const Dims& plane : planes) {
         const auto fits = [&](int i) { return plane[i] + 2 * padding[i] > dilation[i] * (kernel[i] - 1); };
         if (!fits(0) || !fits(1)) continue;
-        for (const std::int64_t channels : {16, 17, 33, 130}) {
+        for (const std::int64_t channels : {16, 33, 130}) {
           const Dims sizes{1, channels, plane[0], plane[1]};
           const Dims y_sizes = max_pool2d_shape(sizes, max);
           const std::string of = " kernel " + std::to_string(kernel[0]) + "x" + std::to_string(kernel[1]) +
