@@ -139,6 +139,18 @@ void compare_passes(const std::string& of, const Case& one, const Dims& sizes, L
           [&](const TensorView& grad_x) { avg_pool2d_backward_into(grad_x, grad_y, avg); });
 }
 
+/// Maxima and averages of the same windows.
+void compare_forward(const std::string& of, DType dtype, const Dims& sizes, LayoutKind layout,
+                     const MaxPoolOptions& max, const AvgPoolOptions& avg) {
+  const Dims y_sizes = max_pool2d_shape(sizes, max);
+  for (const bool special : {false, true}) {
+    const GuardedTensor x = filled(dtype, sizes, special, layout);
+    compare("max" + of, dtype, y_sizes, 0, layout, [&](const TensorView& y) { max_pool2d_into(y, x, max); });
+    compare("avg" + of, dtype, y_sizes, 2 * rounding_of(dtype), layout,
+            [&](const TensorView& y) { avg_pool2d_into(y, x, avg); });
+  }
+}
+
 class RowLengths : public ::testing::TestWithParam<Case> {};
 class ChannelCounts : public ::testing::TestWithParam<Case> {};
 
@@ -235,16 +247,9 @@ TEST(LargeWindows, AgreeWithTheReference) {
         const std::int64_t rows = std::max<std::int64_t>(columns % 11 + 4, reach);
         if (columns < reach) continue;
         const Dims sizes{1, 3, rows, columns};
-        const Dims y_sizes = max_pool2d_shape(sizes, max);
         const std::string of = " kernel " + std::to_string(kernel) + " dilation " + std::to_string(dilation) +
                                " of " + std::to_string(rows) + " x " + std::to_string(columns);
-        for (const bool special : {false, true}) {
-          const GuardedTensor x = filled(dtype, sizes, special);
-          compare("max" + of, dtype, y_sizes, 0, LayoutKind::kChannelsFirst,
-                  [&](const TensorView& y) { max_pool2d_into(y, x, max); });
-          compare("avg" + of, dtype, y_sizes, 2 * rounding_of(dtype), LayoutKind::kChannelsFirst,
-                  [&](const TensorView& y) { avg_pool2d_into(y, x, avg); });
-        }
+        compare_forward(of, dtype, sizes, LayoutKind::kChannelsFirst, max, avg);
       }
     }
   }
@@ -271,17 +276,10 @@ TEST(LargeWindows, OverPixelsAgreeWithTheReference) {
         if (!fits(0) || !fits(1)) continue;
         for (const std::int64_t channels : {16, 33, 130}) {
           const Dims sizes{1, channels, plane[0], plane[1]};
-          const Dims y_sizes = max_pool2d_shape(sizes, max);
           const std::string of = " kernel " + std::to_string(kernel[0]) + "x" + std::to_string(kernel[1]) +
                                  " of " + std::to_string(plane[0]) + "x" + std::to_string(plane[1]) + ", " +
                                  std::to_string(channels) + " channels";
-          for (const bool special : {false, true}) {
-            const GuardedTensor x = filled(dtype, sizes, special, LayoutKind::kChannelsLast);
-            compare("max" + of, dtype, y_sizes, 0, LayoutKind::kChannelsLast,
-                    [&](const TensorView& y) { max_pool2d_into(y, x, max); });
-            compare("avg" + of, dtype, y_sizes, 2 * rounding_of(dtype), LayoutKind::kChannelsLast,
-                    [&](const TensorView& y) { avg_pool2d_into(y, x, avg); });
-          }
+          compare_forward(of, dtype, sizes, LayoutKind::kChannelsLast, max, avg);
         }
       }
     }
