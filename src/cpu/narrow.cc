@@ -60,7 +60,7 @@ bool AvgOfHalves(const Tensor5& y, const ConstTensor5& x, const WindowAxes& wind
 }
 
 bool Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
-  if (!kTuned || y.dtype != x.dtype) return false;
+  if (y.dtype != x.dtype) return false;
   if constexpr (kTuned) {
     if (x.dtype == DType::bf16) return AvgOfHalves<BFloat16>(y, x, window, divisor);
   }

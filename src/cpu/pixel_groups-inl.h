@@ -250,6 +250,8 @@ void ForEachPixelGroup(const Tensor5& grad_x, const ConstTensor5& grad_y, const 
   const Cursor::Index units{1, 1, grad_x.size[0], grad_x.size[2], grad_x.size[3]};
   const auto bytes = static_cast<std::int64_t>(sizeof(T)) * grad_x.size[4] * grad_x.size[1];
   const bool past = stores_past_caches(grad_x, grad_y);
+  // In between: max 3x3 stride 2 of [1, 64, 28, 28] f32 took 9.1 us in one thread and 9.8 us in two, of [1,
+  // 64, 40, 40] 32 and 19 us.
   parallel_for(Cursor::total(units), row_grain(bytes, kFastGrainBytes / 2),
                [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
                  const VectorStores stores(past, grad_x, grad_x.size[1]);
