@@ -24,6 +24,11 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
+/// Whether there are such loops for elements of T.
+template <class T>
+constexpr bool kGathersStrips =
+    (HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2) && std::is_same_v<LaneOf<T>, float>;
+
 /// Whether strips can be made of these planes and windows.
 inline bool strips_of_windows(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes) {
   const auto& [d, h, w] = axes;
@@ -39,12 +44,13 @@ inline bool strips_of_windows(const Tensor5& grad_x, const ConstTensor5& grad_y,
 /// loops that otherwise do, 3x3 stride 2, two threads: [96, 192, 57, 57] 17.8 and 15.7 ms, [96, 480, 28,
 /// 28] 10.7 and 7.9 ms, [256, 256, 13, 13] 3.6 and 3.2 ms, [8, 32, 640, 640] 18.6 and 30.2 ms; one thread, in
 /// the caches, [1, 16, 57, 57] 17.2 and 10.3 us, [1, 128, 7, 7] 4.0 and 4.4 us, f16 [1, 128, 10, 10] 6.7
-/// and 7.7 us.
+/// and 7.7 us. With AVX2 [96, 480, 28, 28] f32 14.2 and 9.8 ms, bf16 17.8 and 14.2 ms, in the caches [1, 16,
+/// 28, 28] f32 8.0 and 5.1 us, [1, 16, 112, 112] 85.6 and 87.4 us.
 template <class T>
 bool gathers_strips(const Tensor5& grad_x, const ConstTensor5& grad_y, const ConstTensor5& taps,
                     const Axes& axes) {
   constexpr std::int64_t kFewestColumns = sizeof(T) == 4 ? 9 : 13;
-  constexpr std::int64_t kMostColumns = 160;
+  constexpr std::int64_t kMostColumns = kMasksAreBits ? 160 : 112;
   const Axis& w = axes[2];
   return w.in() >= kFewestColumns && w.in() <= kMostColumns && w.stride() == 2 && dense_elements(taps) &&
          strips_of_windows(grad_x, grad_y, axes);
@@ -54,17 +60,19 @@ bool gathers_strips(const Tensor5& grad_x, const ConstTensor5& grad_y, const Con
 /// [8, 32, 640, 640] 41 and 21 ms; stride 1, [96, 192, 35, 35] 10.1 and 7.1 ms, [32, 512, 7, 7] 0.30 and 0.46
 /// ms, [16, 32, 320, 320] 20 and 28 ms; 2x2 stride 2, [32, 64, 112, 112] 4.1 and 3.6 ms, [8, 32, 640,
 /// 640] 12.6 and 19 ms; one thread, in the caches, 3x3 stride 2 of [1, 32, 56, 56] 48 and 18 us, stride 1 64
-/// and 37 us.
+/// and 37 us. With AVX2 3x3 stride 2 of [96, 192, 57, 57] f32 39 and 15.5 ms, bf16 36 and 15.0 ms, stride 1
+/// of [96, 192, 35, 35] f32 13.9 and 12.2 ms, of [96, 768, 17, 17] bf16 9.6 and 14.9 ms.
 template <class T>
 bool adds_strips(const Tensor5& grad_x, const ConstTensor5& grad_y, const Axes& axes) {
   constexpr std::int64_t kFewestColumns = 9;
   const Axis& w = axes[2];
-  const std::int64_t most_columns = w.kernel() == 3 && w.stride() == 2 ? 2048 : 160;
+  if (w.stride() == 1 && !kMasksAccess<T>) return false;
+  const std::int64_t most_columns = w.kernel() == 3 && w.stride() == 2 ? 2048 : kMasksAreBits ? 160 : 112;
   return w.in() >= kFewestColumns && w.in() <= most_columns && few_divisors(axes) &&
          strips_of_windows(grad_x, grad_y, axes);
 }
 
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
 
 /// What the slices of grad_x have in common.
 class StripPlanes {
@@ -119,6 +127,13 @@ struct GradStrip {
   std::uint16_t inside[kOffsets];  // which lanes of the outputs so many on there are
 };
 
+/// Whether vectors at all offsets from an output lie within the outputs.
+template <class Reads, class T>
+HWY_INLINE bool reads_whole_vectors(std::int64_t output, std::int64_t outputs) {
+  return output + Reads::kLowest >= 0 &&
+         output + Reads::kHighest + static_cast<std::int64_t>(kMaxLanes<T>) <= outputs;
+}
+
 /// The sums of kRows rows, each a vector for every phase.
 template <int kStride, int kRows, class T>
 using RowSums = VecOf<WideTag<T>>[kRows][kStride];
@@ -131,33 +146,38 @@ class TappedLines {
   using Strip = GradStrip<Reads::kHighest - Reads::kLowest + 1>;
 
   TappedLines(const ConstTensor5& grad_y, const ConstTensor5& taps)
-      : grads_(static_cast<const T*>(grad_y.data)), taps_(static_cast<const std::uint8_t*>(taps.data)) {}
+      : grads_(static_cast<const T*>(grad_y.data)),
+        taps_(static_cast<const std::uint8_t*>(taps.data)),
+        outputs_(taps.size[0] * taps.size[1] * taps.size[2] * taps.size[3] * taps.size[4]) {}
 
   /// Those that a slice of grad_x gets.
   class OfSlice {
    public:
     OfSlice(const TappedLines& all, const StripPlanes& planes, std::int64_t slice, const Strip& strip)
         : strip_(strip),
-          grads_(all.grads_ + planes.outputs(slice) + strip.output),
-          taps_(all.taps_ + planes.outputs(slice) + strip.output) {
+          base_(planes.outputs(slice) + strip.output),
+          grads_(all.grads_ + base_),
+          taps_(all.taps_ + base_),
+          outputs_(all.outputs_) {
+      for (int i = 0; i < kOffsets; ++i) inside_[i] = LanesInside<T>(strip.inside[i]);
       const std::int64_t first_tap = planes.reader(slice).tap * kTaps * kTaps;
       Unrolled<kTaps * kTaps>([&](auto tap) CENOTE_VECTOR_LAMBDA {
-        numbers_[tap] = hn::Set(D8(), static_cast<std::uint8_t>(first_tap + tap));
+        numbers_[tap] = hn::Set(DTap(), static_cast<Tap>(first_tap + tap));
       });
     }
     /// Adds line `line`, whose outputs begin at `at`, to the rows that it reads.
     HWY_INLINE void add(std::int64_t, std::int64_t at, RowSums<kStride, kTaps, T>& rows) const {
       const D d;
-      const D8 d8;
       VecOf<D> grads[kOffsets];
-      VecOf<D8> taps[kOffsets];
+      VecOf<DTap> taps[kOffsets];
+      const bool whole = kMasksAreBits || reads_whole_vectors<Reads, T>(base_ + at, outputs_);
       prefetch_for_read(grads_ + at + kReadAhead<T>);
       prefetch_for_read(taps_ + at + kReadAhead<T>);
       Unrolled<kOffsets>([&](auto i) CENOTE_VECTOR_LAMBDA {
-        const auto exists = MaskOfBits(d8, strip_.inside[i]);
-        grads[i] = LoadBits(d, strip_.inside[i], grads_ + at + Reads::kLowest + i);
-        const auto recorded = hn::MaskedLoad(exists, d8, taps_ + at + Reads::kLowest + i);
-        taps[i] = hn::IfThenElse(exists, recorded, hn::Set(d8, kNoTap));
+        const std::int64_t place = at + Reads::kLowest + i;
+        grads[i] =
+            HWY_LIKELY(whole) ? inside_[i].load(grads_ + place) : inside_[i].load_alone(grads_ + place);
+        taps[i] = load_taps(strip_.inside[i], taps_ + place, whole);
       });
       Unrolled<kTaps>([&](auto from_right) CENOTE_VECTOR_LAMBDA {  // in the order of the outputs
         constexpr int kTap = kTaps - 1 - from_right;
@@ -167,7 +187,11 @@ class TappedLines {
             Unrolled<kTaps>([&](auto i) CENOTE_VECTOR_LAMBDA {
               const auto hit = hn::Eq(taps[kOffset], numbers_[i * kTaps + kTap]);
               VecOf<D>& sum = rows[i][phase];
+#if HWY_TARGET == HWY_AVX3
               sum = hn::IfThenElse(MaskOfBits(d, hit.raw), hn::Add(sum, grads[kOffset]), sum);
+#else
+              sum = hn::Add(sum, hn::IfThenElseZero(hn::RebindMask(d, hit), grads[kOffset]));
+#endif
             });
           }
         });
@@ -176,19 +200,42 @@ class TappedLines {
 
    private:
     using D = WideTag<T>;
-    using D8 = hn::Rebind<std::uint8_t, D>;
     static constexpr int kOffsets = Reads::kHighest - Reads::kLowest + 1;
-    static constexpr std::uint8_t kNoTap = 255;
+    // Where masks are bits, those of bytes serve the lanes of gradients.
+    using Tap = std::conditional_t<kMasksAreBits, std::uint8_t, hn::TFromD<hn::RebindToSigned<D>>>;
+    using DTap = hn::Rebind<Tap, D>;
+
+    /// Of lanes that are not inside, some that gradients of 0 belong to, or none.
+    HWY_INLINE VecOf<DTap> load_taps(std::uint64_t inside, const std::uint8_t* from,
+                                     [[maybe_unused]] bool whole) const {
+      const DTap d;
+#if HWY_TARGET == HWY_AVX3
+      constexpr Tap kNoTap = 255;
+      const auto exists = MaskOfBits(d, inside);
+      return hn::IfThenElse(exists, hn::MaskedLoad(exists, d, from), hn::Set(d, kNoTap));
+#else
+      if (HWY_LIKELY(whole)) return PromoteTaps(d, from);
+      std::uint8_t some[kMaxLanes<T>] = {};
+      for (std::size_t lane = 0; lane < kMaxLanes<T>; ++lane) {
+        if ((inside >> lane & 1) != 0) some[lane] = from[lane];
+      }
+      return PromoteTaps(d, some);
+#endif
+    }
 
     const Strip& strip_;
+    std::int64_t base_;
     const T* grads_;
     const std::uint8_t* taps_;
-    VecOf<D8> numbers_[kTaps * kTaps];
+    std::int64_t outputs_;
+    LanesInside<T> inside_[kOffsets];
+    VecOf<DTap> numbers_[kTaps * kTaps];
   };
 
  private:
   const T* grads_;
   const std::uint8_t* taps_;
+  std::int64_t outputs_;  // in all
 };
 
 /// From the gradients of averages: divisors.row(od, oh) * divisors.column(ow) divides those of an output.
@@ -199,7 +246,8 @@ class DividedLines {
   using Strip = GradStrip<Reads::kHighest - Reads::kLowest + 1>;
 
   DividedLines(const ConstTensor5& grad_y, const Axes& axes, const Divisors& divisors)
-      : grads_(static_cast<const T*>(grad_y.data)) {
+      : grads_(static_cast<const T*>(grad_y.data)),
+        outputs_(grad_y.size[0] * grad_y.size[1] * grad_y.size[2] * grad_y.size[3] * grad_y.size[4]) {
     InverseRows<LaneOf<T>> inverses;
     for (std::int64_t od = 0; od < axes[0].out(); ++od) {
       for (std::int64_t oh = 0; oh < axes[1].out(); ++oh) {
@@ -214,8 +262,12 @@ class DividedLines {
    public:
     OfSlice(const DividedLines& all, const StripPlanes& planes, std::int64_t slice, const Strip& strip)
         : strip_(strip),
-          grads_(all.grads_ + planes.outputs(slice) + strip.output),
-          inverses_of_lines_(all.inverses_of_lines_.data() + planes.reader(slice).slice * planes.lines) {}
+          base_(planes.outputs(slice) + strip.output),
+          grads_(all.grads_ + base_),
+          outputs_(all.outputs_),
+          inverses_of_lines_(all.inverses_of_lines_.data() + planes.reader(slice).slice * planes.lines) {
+      for (int i = 0; i < kOffsets; ++i) inside_[i] = LanesInside<T>(strip.inside[i]);
+    }
     HWY_INLINE void add(std::int64_t line, std::int64_t at, RowSums<kStride, kTaps, T>& rows) {
       const D d;
       prefetch_for_read(grads_ + at + kReadAhead<T>);
@@ -226,9 +278,12 @@ class DividedLines {
                                        inverses_ + strip_.output + Reads::kLowest + i);
         });
       }
+      const bool whole = !LanesInside<T>::kReadsAll || reads_whole_vectors<Reads, T>(base_ + at, outputs_);
       VecOf<D> quotients[kOffsets];
       Unrolled<kOffsets>([&](auto i) CENOTE_VECTOR_LAMBDA {
-        quotients[i] = hn::Mul(LoadBits(d, strip_.inside[i], grads_ + at + Reads::kLowest + i), factors_[i]);
+        const T* const from = grads_ + at + Reads::kLowest + i;
+        quotients[i] =
+            hn::Mul(HWY_LIKELY(whole) ? inside_[i].load(from) : inside_[i].load_alone(from), factors_[i]);
       });
       Unrolled<kStride>([&](auto phase) CENOTE_VECTOR_LAMBDA {
         VecOf<D> sum = hn::Zero(d);
@@ -246,14 +301,18 @@ class DividedLines {
     static constexpr int kOffsets = Reads::kHighest - Reads::kLowest + 1;
 
     const Strip& strip_;
+    std::int64_t base_;
     const T* grads_;
+    std::int64_t outputs_;
     const LaneOf<T>* const* inverses_of_lines_;
     const LaneOf<T>* inverses_ = nullptr;
+    LanesInside<T> inside_[kOffsets];
     VecOf<D> factors_[kOffsets];
   };
 
  private:
   const T* grads_;
+  std::int64_t outputs_;  // in all
   InverseRows<LaneOf<T>> tables_;
   std::vector<const LaneOf<T>*> inverses_of_lines_;  // of outputs, in all slices
 };

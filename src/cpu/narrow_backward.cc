@@ -45,7 +45,7 @@ bool AvgBackwardOfHalves(const Tensor5& grad_x, const ConstTensor5& grad_y, cons
     SlidingAvgBackward<T>(grad_x, grad_y, axes, divide);
     return true;
   }
-  if constexpr (kTilesRows<T>) {
+  if constexpr (kGathersStrips<T>) {
     if (!last && adds_strips<T>(grad_x, grad_y, axes)) {
       AvgBackwardOfStrips<T>(grad_x, grad_y, axes, divide);
       return true;

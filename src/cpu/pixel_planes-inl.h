@@ -9,13 +9,10 @@
 #endif
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <vector>
 
 #include "cenote/runtime.h"
 #include "core/parallel.h"
-#include "cpu/layout.h"
 #include "cpu/past_caches-inl.h"
 #include "cpu/row_tiles-inl.h"
 #include "cpu/rows-inl.h"
@@ -52,7 +49,7 @@ bool pools_pixel_planes(const ConstTensor5& x, const Axes& axes) {
          w.dilated_kernel() <= kTilePositions && rows * row_bytes <= kMostBytes && x.size[1] >= lanes_of<T>();
 }
 
-/// Divides nothing.
+/// As WindowsAsTheyAre.
 struct PixelsAsTheyAre {
   template <class D>
   HWY_INLINE VecOf<D> operator()(D, VecOf<D> v, std::int64_t, std::int64_t) const {
@@ -60,18 +57,16 @@ struct PixelsAsTheyAre {
   }
 };
 
-/// Sums over the divisors of their line and column, by the inverses where these are exact.
+/// As DividedWindows, in one loop for both, as few outputs are divided beside the taps that are read.
 template <class Lane>
 struct DividedPixels {
-  std::vector<Lane> rows;
-  std::vector<Lane> columns;
-  bool inverses;
+  DivisorTables<Lane> by;
 
   template <class D>
   HWY_INLINE VecOf<D> operator()(D d, VecOf<D> sum, std::int64_t line, std::int64_t column) const {
     const VecOf<D> factor =
-        hn::Set(d, rows[static_cast<std::size_t>(line)] * columns[static_cast<std::size_t>(column)]);
-    return inverses ? hn::Mul(sum, factor) : hn::Div(sum, factor);
+        hn::Set(d, by.rows[static_cast<std::size_t>(line)] * by.columns[static_cast<std::size_t>(column)]);
+    return by.inverses ? hn::Mul(sum, factor) : hn::Div(sum, factor);
   }
 };
 
@@ -351,21 +346,9 @@ void MaxOfPixelPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes)
 
 template <class T, class Divisors>
 void AvgOfPixelPlanes(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Divisors& divisors) {
-  using Lane = LaneOf<T>;
-  DividedPixels<Lane> finish;
-  for (std::int64_t i = 0; i < axes[1].out(); ++i)
-    finish.rows.push_back(static_cast<Lane>(divisors.row(0, i)));
-  for (std::int64_t i = 0; i < axes[2].out(); ++i)
-    finish.columns.push_back(static_cast<Lane>(divisors.column(i)));
-  const auto exact = [](const std::vector<Lane>& values) {
-    return std::all_of(values.begin(), values.end(), power_of_two<Lane>);
-  };
-  finish.inverses = exact(finish.rows) && exact(finish.columns);
-  if (finish.inverses) {
-    for (auto* const values : {&finish.rows, &finish.columns}) {
-      for (Lane& value : *values) value = 1 / value;
-    }
-  }
+  const DividedPixels<LaneOf<T>> finish{tabulate_divisors<LaneOf<T>>(
+      axes[1].out(), [&](std::int64_t i) { return divisors.row(0, i); }, axes[2].out(),
+      [&](std::int64_t i) { return divisors.column(i); })};
   PoolPixelPlanes<SumReduction, T>(x, y, axes, finish);
 }
 

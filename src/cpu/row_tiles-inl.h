@@ -1,5 +1,5 @@
 // Output rows as tiles: each of as many outputs as the windows in kStride vectors of columns. Nothing is
-// carried from one to the next, and what lies beside the row is masked. Where masks are bits.
+// carried from one to the next, and what lies beside the row is masked.
 #if defined(CENOTE_CPU_ROW_TILES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CENOTE_CPU_ROW_TILES_INL_H_
 #undef CENOTE_CPU_ROW_TILES_INL_H_
@@ -25,7 +25,9 @@ namespace HWY_NAMESPACE {
 
 /// Whether there are such loops for elements of T.
 template <class T>
-constexpr bool kTilesRows = kMasksAreBits && (std::is_same_v<LaneOf<T>, float> || sizeof(T) == 1);
+constexpr bool kTilesRows =
+    (HWY_TARGET == HWY_AVX3 && (std::is_same_v<LaneOf<T>, float> || sizeof(T) == 1)) ||
+    (HWY_TARGET == HWY_AVX2 && std::is_same_v<T, float>);
 
 /// Vectors of columns. Bytes are widened: there are no lanes of bytes to be picked.
 template <class T>
@@ -66,6 +68,69 @@ class RowTiles {
   std::vector<RowTile> tiles_;
 };
 
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+/// The lanes of a vector that are elements of a row; the others are loaded as 0.
+template <class T>
+class LanesInside {
+ public:
+  using D = WideTag<T>;
+  /// Whether load() reads the memory of the others, too, which load_alone() never does.
+  static constexpr bool kReadsAll = !kMasksAccess<T>;
+
+  LanesInside() : LanesInside(0) {}
+  explicit LanesInside(std::uint64_t bits) : bits_(bits), mask_(MaskOfBits(D(), bits)) {}
+  HWY_INLINE VecOf<D> load(const T* from) const {
+    const D d;
+    if constexpr (kMasksAreBits) {
+      return LoadBits(d, bits_, from);
+    } else if constexpr (kReadsAll) {
+      return hn::IfThenElseZero(mask_, LoadVector(d, from));
+    } else {
+      return hn::MaskedLoad(mask_, d, from);
+    }
+  }
+  HWY_INLINE VecOf<D> load_alone(const T* from) const {
+    if constexpr (!kReadsAll) return load(from);
+    T some[kMaxLanes<T>] = {};
+    for (std::size_t lane = 0; lane < kMaxLanes<T>; ++lane) {
+      if ((bits_ >> lane & 1) != 0) some[lane] = from[lane];
+    }
+    return LoadVector(D(), some);
+  }
+
+ private:
+  std::uint64_t bits_;
+  hn::Mask<D> mask_;
+};
+
+/// The lane of tap kTap of each output of a tile.
+template <int kStride, int kTap, class D>
+HWY_INLINE VecOf<D> TapOfTile(D d, VecOf<D> low, [[maybe_unused]] VecOf<D> high) {
+  if constexpr (kStride == 1 && kTap == 0) {
+    return low;
+  } else {
+    const hn::RebindToSigned<D> di;
+    using Number = hn::TFromD<decltype(di)>;
+#if HWY_TARGET == HWY_AVX3
+    const auto first = hn::ShiftLeft<kStride - 1>(hn::Iota(di, 0));
+    return PickLanes(d, low, high, hn::Add(first, hn::Set(di, Number{kTap})));
+#else  // lanes that come around belong to no output
+    const auto rotate = [&](VecOf<D> v, Number by) CENOTE_VECTOR_LAMBDA {
+      return VecOf<D>{_mm256_permutevar8x32_ps(v.raw, hn::Iota(di, by).raw)};
+    };
+    if constexpr (kStride == 1) {
+      return rotate(low, kTap);
+    } else if constexpr (kTap == 1) {
+      return hn::ConcatOdd(d, high, low);
+    } else {
+      const auto even = hn::ConcatEven(d, high, low);
+      return kTap == 0 ? even : rotate(even, kTap / 2);
+    }
+#endif
+  }
+}
+#endif
+
 /// What becomes of reduced windows: they are the outputs.
 template <class T>
 struct WindowsAsTheyAre {
@@ -75,7 +140,38 @@ struct WindowsAsTheyAre {
   static HWY_INLINE V finish(V windows, V) { return windows; }
 };
 
-/// The same of sums: they are divided, or multiplied by the inverses where these are exact.
+/// What divides sums, a factor of their line and one of their column, or the inverses, if all of them are
+/// exact.
+template <class Lane>
+struct DivisorTables {
+  std::vector<Lane> rows;  // of each line of outputs
+  std::vector<Lane> columns;
+  bool inverses;
+};
+
+/// Of `lines` lines of outputs of divisors row(line) * column(output).
+template <class Lane, class RowDivisor, class ColumnDivisor>
+DivisorTables<Lane> tabulate_divisors(std::int64_t lines, const RowDivisor& row, std::int64_t outs,
+                                      const ColumnDivisor& column) {
+  const auto tabulate = [](std::int64_t count, const auto& divisor) {
+    std::vector<Lane> values(static_cast<std::size_t>(count));
+    for (std::int64_t i = 0; i < count; ++i)
+      values[static_cast<std::size_t>(i)] = static_cast<Lane>(divisor(i));
+    return values;
+  };
+  const auto exact = [](const std::vector<Lane>& values) {
+    return std::all_of(values.begin(), values.end(), power_of_two<Lane>);
+  };
+  DivisorTables<Lane> tables{tabulate(lines, row), tabulate(outs, column), false};
+  if (!exact(tables.rows) || !exact(tables.columns)) return tables;
+  for (auto* const values : {&tables.rows, &tables.columns}) {
+    for (Lane& value : *values) value = 1 / value;
+  }
+  tables.inverses = true;
+  return tables;
+}
+
+/// Sums: they are divided, or multiplied by the inverses.
 template <bool kInverses, class T>
 class DividedWindows {
  public:
@@ -83,8 +179,8 @@ class DividedWindows {
   using V = VecOf<WideTag<T>>;
   static constexpr bool kFactors = true;
 
-  DividedWindows(std::vector<Lane> rows, std::vector<Lane> columns)
-      : rows_(std::move(rows)), columns_(std::move(columns)) {
+  explicit DividedWindows(DivisorTables<Lane> tables)
+      : rows_(std::move(tables.rows)), columns_(std::move(tables.columns)) {
     columns_.resize(columns_.size() + kMaxLanes<T>, 1);  // what vectors read beyond
   }
   Lane row(std::int64_t line) const { return rows_[static_cast<std::size_t>(line)]; }
@@ -99,31 +195,17 @@ class DividedWindows {
   }
 
  private:
-  std::vector<Lane> rows_;  // of each line of outputs
+  std::vector<Lane> rows_;
   std::vector<Lane> columns_;
 };
 
-/// pool(finish) with a DividedWindows: for `lines` lines of outputs of divisors row(line) * column(output).
+/// pool(finish) with a DividedWindows of these divisors.
 template <class T, class RowDivisor, class ColumnDivisor, class Pool>
 void with_divisors(std::int64_t lines, const RowDivisor& row, std::int64_t outs, const ColumnDivisor& column,
                    const Pool& pool) {
-  using Lane = LaneOf<T>;
-  const auto tabulate = [](std::int64_t count, const auto& divisor) {
-    std::vector<Lane> values(static_cast<std::size_t>(count));
-    for (std::int64_t i = 0; i < count; ++i)
-      values[static_cast<std::size_t>(i)] = static_cast<Lane>(divisor(i));
-    return values;
-  };
-  std::vector<Lane> rows = tabulate(lines, row);
-  std::vector<Lane> columns = tabulate(outs, column);
-  const auto exact = [](const std::vector<Lane>& values) {
-    return std::all_of(values.begin(), values.end(), power_of_two<Lane>);
-  };
-  if (!exact(rows) || !exact(columns))
-    return pool(DividedWindows<false, T>(std::move(rows), std::move(columns)));
-  for (Lane& value : rows) value = 1 / value;
-  for (Lane& value : columns) value = 1 / value;
-  pool(DividedWindows<true, T>(std::move(rows), std::move(columns)));
+  auto tables = tabulate_divisors<LaneOf<T>>(lines, row, outs, column);
+  if (tables.inverses) return pool(DividedWindows<true, T>(std::move(tables)));
+  pool(DividedWindows<false, T>(std::move(tables)));
 }
 
 /// make(row, count, to, end) for all rows of a dense tensor, at least `fewest` at a time but for the last

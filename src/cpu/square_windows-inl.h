@@ -27,7 +27,7 @@ inline bool square_windows(const Axes& axes) {
          h.kernel() == w.kernel() && h.stride() == w.stride() && h.dilation() == 1;
 }
 
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
 
 /// What their planes have in common.
 struct SquarePlanes {
@@ -55,13 +55,11 @@ HWY_NOINLINE bool PoolStrip(const T* plane, const SquarePlanes& planes, std::int
                             std::int64_t count, const RowTile* tiles, const Finish& finish, T* to,
                             const T* end) {
   const TileTag<T> d;
-  const hn::RebindToSigned<decltype(d)> di;
   using V = VecOf<decltype(d)>;
   constexpr auto kLanes = RowTiles<kStride, kTaps, T>::kLanes;
   constexpr int kVectors = kTiles * kParts;
   constexpr int kKept = kTaps - kStride;  // rows that the next windows read, too
   const V identity = hn::Set(d, Reduction::template identity<TileLane<T>>());
-  const auto taps = hn::ShiftLeft<kStride - 1>(hn::Iota(di, 0));
 
   std::uint64_t bits[kVectors];
   std::int64_t columns[kVectors];
@@ -81,40 +79,37 @@ HWY_NOINLINE bool PoolStrip(const T* plane, const SquarePlanes& planes, std::int
       for (int t = 0; t < kTiles; ++t) factors[t] = finish.factors(finish.row(line), tiles[t]);
     }
   };
-  const auto load = [&](const T* from, V(&row)[kVectors]) CENOTE_VECTOR_LAMBDA {
-    for (int v = 0; v < kVectors; ++v) row[v] = LoadBits(d, bits[v], from + columns[v]);
-    if constexpr (Reduction::kLosesNaN) {
-      for (int v = 0; v < kVectors; v += 2)
-        nans = hn::Or(nans, EitherIsNaN(d, row[v], row[std::min(v + 1, kVectors - 1)]));
-    }
+  // Vector v of row r of the plane, or identities beside it.
+  const auto load = [&](std::int64_t r, int v) CENOTE_VECTOR_LAMBDA {
+    if (r < 0 || r >= planes.rows) return identity;
+    return LoadBits(d, bits[v], plane + r * pitch + columns[v]);
   };
-  // Row r of the plane, or identities beside it.
-  const auto load_row = [&](std::int64_t r, V(&row)[kVectors]) CENOTE_VECTOR_LAMBDA {
-    for (V& v : row) v = identity;
-    if (r >= 0 && r < planes.rows) load(plane + r * pitch, row);
-  };
-  const auto pool_line = [&](const V(&fresh)[kStride][kVectors]) CENOTE_VECTOR_LAMBDA {
+  // A line from the rows kept and kStride others, of which fresh(i, v) loads a vector.
+  const auto pool_line = [&](const auto& fresh) CENOTE_VECTOR_LAMBDA {
     V reduced[kVectors];
+    V last = identity;
     for (int v = 0; v < kVectors; ++v) {
-      V sum = kKept > 0 ? kept[0][v] : fresh[0][v];
-      for (int i = 1; i < kTaps; ++i)
-        sum = Reduction::combine(d, sum, i < kKept ? kept[i][v] : fresh[i - kKept][v]);
+      V rows[kTaps];
+      for (int i = 0; i < kTaps; ++i) rows[i] = i < kKept ? kept[i][v] : fresh(i - kKept, v);
+      for (int i = 0; i < kKept; ++i) kept[i][v] = rows[i + kStride];
+      V sum = rows[0];
+      for (int i = 1; i < kTaps; ++i) sum = Reduction::combine(d, sum, rows[i]);
       reduced[v] = hn::IfThenElse(MaskOfBits(d, bits[v]), sum, identity);
-    }
-    for (int i = 0; i < kKept; ++i) {
-      for (int v = 0; v < kVectors; ++v)
-        kept[i][v] = i + kStride < kKept ? kept[i + kStride][v] : fresh[i + kStride - kKept][v];
+      if constexpr (Reduction::kLosesNaN) {  // rows kept have been seen
+        if (kStride == 2) {
+          nans = hn::Or(nans, EitherIsNaN(d, rows[kTaps - 2], rows[kTaps - 1]));
+        } else if (v % 2 == 1 || v == kVectors - 1) {
+          nans = hn::Or(nans, EitherIsNaN(d, last, rows[kTaps - 1]));
+        }
+        last = rows[kTaps - 1];
+      }
     }
     for (int t = 0; t < kTiles; ++t) {
       const V low = reduced[t * kParts];
       const V high = kParts == kStride ? reduced[t * kParts + kParts - 1] : identity;
-      const auto tap = [&](int number) CENOTE_VECTOR_LAMBDA {
-        if (kStride == 1 && number == 0) return low;
-        return PickLanes(d, low, high,
-                         hn::Add(taps, hn::Set(di, static_cast<hn::TFromD<decltype(di)>>(number))));
-      };
-      V window = Reduction::combine(d, tap(0), tap(1));
-      if constexpr (kTaps == 3) window = Reduction::combine(d, window, tap(2));
+      V window =
+          Reduction::combine(d, TapOfTile<kStride, 0>(d, low, high), TapOfTile<kStride, 1>(d, low, high));
+      if constexpr (kTaps == 3) window = Reduction::combine(d, window, TapOfTile<kStride, 2>(d, low, high));
       const V result = Finish::finish(window, factors[t]);
       T* const place = to + tiles[t].out;
       if (HWY_LIKELY(place + kLanes <= end)) {
@@ -134,11 +129,9 @@ HWY_NOINLINE bool PoolStrip(const T* plane, const SquarePlanes& planes, std::int
   const auto pool_edge = [&](std::int64_t line, std::int64_t last) CENOTE_VECTOR_LAMBDA {
     for (; line < last; ++line) {
       const std::int64_t row = line * kStride - planes.padding + kKept;
-      V fresh[kStride][kVectors];
       set_factors(line);
       ask_ahead_of_rows(plane + row * pitch);
-      for (int i = 0; i < kStride; ++i) load_row(row + i, fresh[i]);
-      pool_line(fresh);
+      pool_line([&](int i, int v) CENOTE_VECTOR_LAMBDA { return load(row + i, v); });
     }
   };
 
@@ -147,15 +140,20 @@ HWY_NOINLINE bool PoolStrip(const T* plane, const SquarePlanes& planes, std::int
     count -= last - first;
     const std::int64_t top = std::clamp(planes.whole.begin, first, last);
     const std::int64_t bottom = std::clamp(planes.whole.end, top, last);
-    for (int i = 0; i < kKept; ++i) load_row(first * kStride - planes.padding + i, kept[i]);
+    for (int i = 0; i < kKept; ++i) {
+      for (int v = 0; v < kVectors; ++v) {
+        kept[i][v] = load(first * kStride - planes.padding + i, v);
+        if constexpr (Reduction::kLosesNaN) nans = hn::Or(nans, hn::IsNaN(kept[i][v]));
+      }
+    }
     pool_edge(first, top);
     if (top < bottom) set_factors(top);
     const T* from = plane + (top * kStride - planes.padding + kKept) * pitch;
     for (std::int64_t left = bottom - top; left > 0; --left) {
-      V fresh[kStride][kVectors];
       ask_ahead_of_rows(from);
-      for (int i = 0; i < kStride; ++i, from += pitch) load(from, fresh[i]);
-      pool_line(fresh);
+      pool_line([&](int i, int v)
+                    CENOTE_VECTOR_LAMBDA { return LoadBits(d, bits[v], from + i * pitch + columns[v]); });
+      from += kStride * pitch;
     }
     pool_edge(bottom, last);
   }
@@ -197,7 +195,7 @@ bool PoolStrips(const T* plane, const SquarePlanes& planes, std::int64_t first, 
 template <class Reduction, int kStride, int kTaps, class T, class Finish>
 void PoolSquareWindows(const ConstTensor5& x, const Tensor5& y, const Axes& axes,
                        const RowTiles<kStride, kTaps, T>& tiles, const Finish& finish) {
-  constexpr int kMostTiles = 4 / kStride;  // whose vectors stay in registers
+  constexpr int kMostTiles = kMasksAreBits ? 4 / kStride : 4;  // whose vectors stay in registers
   using Fast = FirstTry<Reduction, TileLane<T>>;
   const SquarePlanes planes(axes);
   const auto* const from = static_cast<const T*>(x.data);

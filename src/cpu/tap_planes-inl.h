@@ -24,7 +24,7 @@ bool GatherPlanes(const Tensor5& grad_x, const ConstTensor5& grad_y, const Const
       return true;
     }
   }
-  if constexpr (kTilesRows<T>) {
+  if constexpr (kGathersStrips<T>) {
     if (gathers_strips<T>(grad_x, grad_y, taps, axes)) {
       MaxBackwardOfStrips<T>(grad_x, grad_y, taps, axes);
       return true;

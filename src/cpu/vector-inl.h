@@ -235,12 +235,19 @@ HWY_INLINE VecOf<D> GatherApart(D d, const T* from, std::int64_t stride) {
   }
 }
 
-/// Where masks are bits: that of a vector, bit i for lane i.
+/// The mask of a vector, bit i for lane i.
 template <class D>
-HWY_INLINE hn::Mask<D> MaskOfBits(D, std::uint64_t bits) {
+HWY_INLINE hn::Mask<D> MaskOfBits([[maybe_unused]] D d, std::uint64_t bits) {
+#if HWY_TARGET == HWY_AVX3
   hn::Mask<D> mask;
   mask.raw = static_cast<decltype(mask.raw)>(bits);
   return mask;
+#else
+  const hn::RebindToUnsigned<D> du;
+  const auto of_lanes = hn::Shl(hn::Set(du, 1), hn::Iota(du, 0));
+  const auto all = hn::Set(du, static_cast<hn::TFromD<decltype(du)>>(bits));
+  return hn::RebindMask(d, hn::TestBit(all, of_lanes));
+#endif
 }
 /// A bit for each of `lanes` lanes from position `first` on: whether it is one of the positions 0 .. count
 /// - 1.
@@ -301,6 +308,8 @@ template <class D>
 HWY_INLINE hn::Mask<D> EitherIsNaN(D, VecOf<D> a, VecOf<D> b) {
 #if HWY_TARGET == HWY_AVX3
   return hn::Mask<D>{_mm512_cmp_ps_mask(a.raw, b.raw, _CMP_UNORD_Q)};
+#elif HWY_TARGET == HWY_AVX2
+  return hn::Mask<D>{_mm256_cmp_ps(a.raw, b.raw, _CMP_UNORD_Q)};
 #else
   return hn::Or(hn::IsNaN(a), hn::IsNaN(b));
 #endif

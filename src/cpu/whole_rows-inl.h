@@ -24,6 +24,10 @@ HWY_BEFORE_NAMESPACE();
 namespace cenote::cpu {
 namespace HWY_NAMESPACE {
 
+/// Whether there are such loops for elements of T.
+template <class T>
+constexpr bool kKeepsWholeRows = HWY_TARGET == HWY_AVX3 && std::is_same_v<LaneOf<T>, float>;
+
 /// Whether the functions below serve these planes and windows, slice by slice. Xeon (Emerald Rapids), f32,
 /// against the loops that otherwise do, max, two threads: 5x5 of [32, 512, 13, 13] 2.0 and 0.9 ms, of [32,
 /// 128, 60, 60] 5.3 and 4.9 ms, 13x13 of [32, 256, 20, 20] 3.4 and 1.2 ms; 3x3 with dilation 2 of [32, 64,
@@ -363,6 +367,24 @@ void PoolWholeRows(const ConstTensor5& x, const Tensor5& y, const Axes& axes, co
                });
 }
 
+/// Maxima of `count` slices of so many outputs.
+template <class T>
+HWY_INLINE void JoinSlices(const T* const (&slices)[kMostSlices], std::int64_t count, std::int64_t outs,
+                           T* to) {
+  const WideTag<T> d;
+  constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<T>);
+  for (std::int64_t i = 0; i < outs; i += kLanes) {
+    auto all = LoadVector(d, slices[0] + i);
+    for (std::int64_t slice = 1; slice < count; ++slice)
+      all = MaxReduction::combine(d, all, LoadVector(d, slices[slice] + i));
+    if (i + kLanes <= outs) {
+      StoreVector(d, all, to + i);
+    } else {
+      StorePart(d, all, to + i, static_cast<std::size_t>(outs - i));
+    }
+  }
+}
+
 /// Maxima of windows over slices: each slice is pooled by itself, next to others in the caches, and then
 /// slices are. 3x3x3 of [1, 192, 40, 28, 28] f32, Xeon (Emerald Rapids), two threads, 4.1 and 2.6 ms.
 template <class T>
@@ -383,7 +405,6 @@ void MaxOfWholeSlices(const ConstTensor5& x, const Tensor5& y, const Axes& axes)
                                                       std::max<std::int64_t>(d.out() / (2 * d.kernel()), 1));
   parallel_for(volumes * bands, row_grain(elements * d.in() * kSize / bands),
                [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-                 const WideTag<T> lanes;
                  OutputLines out;
                  Scratch<LaneOf<T>> room;
                  auto* const rows = room.resize(static_cast<std::size_t>(planes.room()));
@@ -411,16 +432,7 @@ void MaxOfWholeSlices(const ConstTensor5& x, const Tensor5& y, const Axes& axes)
                      const T* slices[kMostSlices];
                      for (std::int64_t i = 0; i < count; ++i)
                        slices[i] = pooled + (first + i) % d.kernel() * pitch;
-                     for (std::int64_t i = 0; i < outs; i += kLanes) {
-                       auto sum = LoadVector(lanes, slices[0] + i);
-                       for (std::int64_t slice = 1; slice < count; ++slice)
-                         sum = MaxReduction::combine(lanes, sum, LoadVector(lanes, slices[slice] + i));
-                       if (i + kLanes <= outs) {
-                         StoreVector(lanes, sum, to + i);
-                       } else {
-                         StorePart(lanes, sum, to + i, static_cast<std::size_t>(outs - i));
-                       }
-                     }
+                     JoinSlices(slices, count, outs, to);
                      if (past) out.done(outs * kSize);
                    }
                  }

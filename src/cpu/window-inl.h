@@ -14,7 +14,7 @@
 #include "cpu/block_backward-inl.h"
 #include "cpu/few_channels_backward-inl.h"
 #include "cpu/index_scatter-inl.h"
-#include "cpu/merged_rows.h"
+#include "cpu/merged_axes.h"
 #include "cpu/planar_backward-inl.h"
 #include "cpu/segments-inl.h"
 #include "cpu/tap_planes-inl.h"
@@ -56,6 +56,8 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const 
     if (indices != nullptr) merged = with_merged_rows(*indices);
     return Max<T>(with_merged_rows(y), indices == nullptr ? nullptr : &merged, with_merged_rows(x), window);
   }
+  if (const auto axis = axis_of_slices(window, x, y); axis && indices == nullptr)
+    return Max<T>(with_slices_along(*axis, y), nullptr, with_slices_along(*axis, x), window);
   const Axes axes = forward_axes(window, x, y);
   const bool global =
       indices == nullptr ? covers_planes(axes) : !channels_last(x, y) && taps_are_positions(axes);
@@ -68,6 +70,8 @@ void Max(const Tensor5& y, const Tensor5* indices, const ConstTensor5& x, const 
 template <class T>
 void Avg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Divisor& divisor) {
   if (merges_rows(window, x, y)) return Avg<T>(with_merged_rows(y), with_merged_rows(x), window, divisor);
+  if (const auto axis = axis_of_slices(window, x, y))
+    return Avg<T>(with_slices_along(*axis, y), with_slices_along(*axis, x), window, divisor);
   const Axes axes = forward_axes(window, x, y);
   const WindowDivisors divisors{axes, divisor};
   if (prefers_global(x, y) && covers_planes(axes, divisors)) return GlobalTable()->avg(y, x);
@@ -120,6 +124,10 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
                  const Divisor& divisor) {
   if (merges_rows(window, grad_x, grad_y))
     return AvgBackward<T>(with_merged_rows(grad_x), with_merged_rows(grad_y), window, divisor);
+  if (const auto axis = axis_of_slices(window, grad_x, grad_y)) {
+    return AvgBackward<T>(with_slices_along(*axis, grad_x), with_slices_along(*axis, grad_y), window,
+                          divisor);
+  }
   Axes axes = window_axes(window, grad_x.size, grad_y.size);
   tabulate_row_taps(axes);
   const WindowDivisors divide{axes, divisor};
@@ -139,7 +147,7 @@ void AvgBackward(const Tensor5& grad_x, const ConstTensor5& grad_y, const Window
     return AvgBackwardOfPixels<T>(grad_x, grad_y, axes, divide);
   }
   if (covers_planes(axes, divide)) return GlobalTable()->avg_backward(grad_x, grad_y);
-  if constexpr (kTilesRows<T>) {
+  if constexpr (kGathersStrips<T>) {
     if (adds_strips<T>(grad_x, grad_y, axes)) return AvgBackwardOfStrips<T>(grad_x, grad_y, axes, divide);
   }
   if constexpr (kTuned) {

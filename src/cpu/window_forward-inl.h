@@ -105,14 +105,14 @@ bool takes_windows(const ConstTensor5& x, const Tensor5& y, const Tensor5* indic
 template <class T>
 void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, const Axes& axes) {
   if (!channels_last(x, y)) {
+    if constexpr (kKeepsWholeRows<T>) {
+      if (keeps_whole_slices(x, y, axes)) return MaxOfWholeSlices<T>(x, y, axes);
+    }
     if constexpr (kTilesRows<T>) {
-      if constexpr (sizeof(T) > 1) {
-        if (keeps_whole_slices(x, y, axes)) return MaxOfWholeSlices<T>(x, y, axes);
-      }
       if (tiles_planes<T>(x, y, axes)) return MaxOfTiledPlanes<T>(x, y, axes);
-      if constexpr (sizeof(T) > 1) {
-        if (keeps_whole_rows(x, y, axes)) return MaxOfWholeRows<T>(x, y, axes);
-      }
+    }
+    if constexpr (kKeepsWholeRows<T>) {
+      if (keeps_whole_rows(x, y, axes)) return MaxOfWholeRows<T>(x, y, axes);
     }
     if constexpr (kTuned && sizeof(LaneOf<T>) >= 4) {
       if (flat_planes<T>(x, y, axes)) return MaxOfFlatPlanes<T>(x, y, axes);
@@ -184,6 +184,8 @@ void PoolAvg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
   if (!channels_last(x, y)) {
     if constexpr (kTilesRows<T> && sizeof(T) > 1) {
       if (tiles_planes<T>(x, y, axes)) return AvgOfTiledPlanes<T>(x, y, axes, WindowDivisors{axes, divisor});
+    }
+    if constexpr (kKeepsWholeRows<T>) {
       if (keeps_whole_rows(x, y, axes)) return AvgOfWholeRows<T>(x, y, axes, WindowDivisors{axes, divisor});
     }
     if constexpr (kTuned) {

@@ -88,7 +88,7 @@ void compare(const std::string& what, DType dtype, const Dims& sizes, double rel
              const Op& op) {
   const auto result_on = [&](const std::string& name) {
     const TargetGuard target(name);
-    const GuardedTensor out(dtype, sizes, layout, 2, 3);
+    const GuardedTensor out(dtype, sizes, layout, sizes.size() - 2, 3);
     op(out.view());
     EXPECT_TRUE(out.guards_intact()) << what << " on " << name;
     return values_of(out);
@@ -310,6 +310,40 @@ TEST(SlicesTogether, AgreeWithTheReference) {
                     [&](const TensorView& y) { max_pool3d_into(y, x, max); });
           }
         }
+      }
+    }
+  }
+}
+
+/// Windows of one slice, where slices can be seen as channels or images, or cannot: of one channel or image,
+/// too.
+TEST(SlicesAlone, AgreeWithTheReference) {
+  for (const LayoutKind layout : cenote_test::kLayoutKinds) {
+    for (const Dims& sizes :
+         {Dims{2, 3, 4, 9, 13}, Dims{1, 5, 3, 8, 8}, Dims{3, 1, 2, 9, 17}, Dims{1, 1, 5, 7, 7}}) {
+      for (const Dims& kernel : {Dims{1, 3, 3}, Dims{1, 2, 2}, Dims{1, sizes[3], sizes[4]}}) {
+        const Dims stride{1, std::min<std::int64_t>(kernel[1], 2), std::min<std::int64_t>(kernel[2], 2)};
+        const MaxPoolOptions max{.kernel = kernel, .stride = stride};
+        const AvgPoolOptions avg{.kernel = kernel, .stride = stride};
+        const Dims y_sizes = max_pool3d_shape(sizes, max);
+        const std::string of = " " + to_string(kernel) + " of " + to_string(sizes);
+        const GuardedTensor x(DType::f32, sizes, layout, 3, 1), grad_y(DType::f32, y_sizes, layout, 3, 2);
+        for (const GuardedTensor* tensor : {&x, &grad_y}) {
+          Values values = cenote_test::iota(element_count(tensor->view().sizes));
+          for (double& value : values)
+            value = static_cast<double>(static_cast<std::int64_t>(value) * 7919 % 127);
+          cenote_test::assign(*tensor, values);
+        }
+        compare("max" + of, DType::f32, y_sizes, 0, layout,
+                [&](const TensorView& y) { max_pool3d_into(y, x, max); });
+        compare("indices" + of, DType::i64, y_sizes, 0, layout, [&](const TensorView& indices) {
+          const GuardedTensor y(DType::f32, y_sizes, layout, 3, 3);
+          max_pool3d_into(y, x, max, &indices);
+        });
+        compare("avg" + of, DType::f32, y_sizes, 1e-6, layout,
+                [&](const TensorView& y) { avg_pool3d_into(y, x, avg); });
+        compare("avg backward" + of, DType::f32, sizes, 4e-6, layout,
+                [&](const TensorView& grad_x) { avg_pool3d_backward_into(grad_x, grad_y, avg); });
       }
     }
   }
