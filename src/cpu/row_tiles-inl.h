@@ -44,27 +44,27 @@ struct RowTile {
   std::uint64_t made;   // which lanes of the vector of outputs are made
 };
 
-/// The tiles of a row, as even as they can be.
+/// The tiles of a row, as even as they can be; of a row of pixels with `channels` lanes each, if these lie
+/// innermost.
 template <int kStride, int kTaps, class T>
 class RowTiles {
  public:
   static constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(TileTag<T>()));
 
-  explicit RowTiles(const Axis& w) {
-    constexpr std::int64_t kMostOuts = (kStride * kLanes - kTaps) / kStride + 1;
-    outs_ = ceil_divide(w.out(), ceil_divide(w.out(), kMostOuts));
-    const auto inside = [&](std::int64_t column) { return BitsInside(column, w.in(), kLanes); };
-    tiles_.reserve(static_cast<std::size_t>(ceil_divide(w.out(), outs_)));
-    for (std::int64_t out = 0; out < w.out(); out += outs_) {
-      const std::int64_t column = w.start(out);
-      tiles_.push_back({column, out, inside(column), inside(column + kLanes),
-                        BitsInside(0, std::min(outs_, w.out() - out), kLanes)});
+  explicit RowTiles(const Axis& w, std::int64_t channels = 1) {
+    const std::int64_t most_outs = (kStride * kLanes / channels - kTaps) / kStride + 1;
+    const std::int64_t outs = ceil_divide(w.out(), ceil_divide(w.out(), most_outs));
+    const auto inside = [&](std::int64_t lane) { return BitsInside(lane, w.in() * channels, kLanes); };
+    tiles_.reserve(static_cast<std::size_t>(ceil_divide(w.out(), outs)));
+    for (std::int64_t out = 0; out < w.out(); out += outs) {
+      const std::int64_t lane = w.start(out) * channels;
+      tiles_.push_back({lane, out * channels, inside(lane), inside(lane + kLanes),
+                        BitsInside(0, std::min(outs, w.out() - out) * channels, kLanes)});
     }
   }
   std::span<const RowTile> all() const { return tiles_; }
 
  private:
-  std::int64_t outs_;
   std::vector<RowTile> tiles_;
 };
 
@@ -129,6 +129,39 @@ HWY_INLINE VecOf<D> TapOfTile(D d, VecOf<D> low, [[maybe_unused]] VecOf<D> high)
 #endif
   }
 }
+
+/// The lanes of a tap in tiles of single columns.
+template <int kStride>
+struct TapsOfColumns {
+  template <int kTap, class D>
+  HWY_INLINE VecOf<D> of(D d, VecOf<D> low, VecOf<D> high) const {
+    return TapOfTile<kStride, kTap>(d, low, high);
+  }
+};
+
+/// The same in tiles of pixels.
+template <int kStride, int kTaps>
+class TapsOfPixels {
+ public:
+  explicit TapsOfPixels(std::int64_t channels) {
+    for (int tap = 0; tap < kTaps; ++tap) {
+      for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+        const std::int64_t number = (lane / channels * kStride + tap) * channels + lane % channels;
+        numbers_[tap][lane] =
+            static_cast<std::int32_t>(number % (2 * kLanes));  // of no output where it is more
+      }
+    }
+  }
+  template <int kTap, class D>
+  HWY_INLINE VecOf<D> of(D d, VecOf<D> low, VecOf<D> high) const {
+    return PickLanes(d, low, high, hn::Load(hn::RebindToSigned<D>(), numbers_[kTap]));
+  }
+
+ private:
+  static constexpr auto kLanes = static_cast<std::int64_t>(kMaxLanes<float>);
+
+  HWY_ALIGN std::int32_t numbers_[kTaps][kLanes];
+};
 #endif
 
 /// What becomes of reduced windows: they are the outputs.
@@ -238,10 +271,10 @@ void ForEachStretch(const Tensor5& y, std::int64_t fewest, std::int64_t grain, b
                });
 }
 
-/// The same for windows over x.
+/// The same for windows over x with these rows.
 template <class T, class Pool>
-void ForEachStretch(const ConstTensor5& x, const Tensor5& y, const Axes& axes, const Pool& pool) {
-  const std::int64_t elements = axes[2].in() * new_rows(axes[1]) + axes[2].out();
+void ForEachStretch(const ConstTensor5& x, const Tensor5& y, const Axis& h, const Pool& pool) {
+  const std::int64_t elements = x.size[4] * new_rows(h) + y.size[4];
   const std::int64_t grain = row_grain(elements * static_cast<std::int64_t>(sizeof(T)), kFastGrainBytes);
   ForEachStretch<T>(y, 1, grain, stores_past_caches(x, y), pool);
 }

@@ -199,7 +199,7 @@ void PoolSquareWindows(const ConstTensor5& x, const Tensor5& y, const Axes& axes
   using Fast = FirstTry<Reduction, TileLane<T>>;
   const SquarePlanes planes(axes);
   const auto* const from = static_cast<const T*>(x.data);
-  ForEachStretch<T>(x, y, axes, [&](std::int64_t row, std::int64_t count, T* to, const T*) HWY_ATTR {
+  ForEachStretch<T>(x, y, axes[1], [&](std::int64_t row, std::int64_t count, T* to, const T*) HWY_ATTR {
     const T* const plane = from + row / planes.lines * planes.rows * planes.columns;
     const std::int64_t first = row % planes.lines;
     const auto pool = [&](auto reduction, auto most) {

@@ -286,12 +286,21 @@ HWY_INLINE void StoreBits(D d, VecOf<D> v, std::uint64_t bits, T* to) {
   }
 }
 
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
 /// Lanes of two vectors by their numbers, those of `high` after those of `low`. (Highway 1.0 has no such
 /// thing.)
 template <class D>
-HWY_INLINE VecOf<D> PickLanes(D, VecOf<D> low, VecOf<D> high, VecOf<hn::RebindToSigned<D>> numbers) {
+HWY_INLINE VecOf<D> PickLanes([[maybe_unused]] D d, VecOf<D> low, VecOf<D> high,
+                              VecOf<hn::RebindToSigned<D>> numbers) {
   using Lane = hn::TFromD<D>;
+#if HWY_TARGET == HWY_AVX2
+  static_assert(std::is_same_v<Lane, float>);
+  const VecOf<D> of_low{_mm256_permutevar8x32_ps(low.raw, numbers.raw)};
+  const VecOf<D> of_high{_mm256_permutevar8x32_ps(high.raw, numbers.raw)};
+  constexpr int kNumberBits = 3;  // in the sign, which chooses, goes the next one
+  return VecOf<D>{_mm256_blendv_ps(of_low.raw, of_high.raw,
+                                   hn::BitCast(d, hn::ShiftLeft<31 - kNumberBits>(numbers)).raw)};
+#else
   if constexpr (std::is_same_v<Lane, float>) {
     return VecOf<D>{_mm512_permutex2var_ps(low.raw, numbers.raw, high.raw)};
   } else if constexpr (std::is_same_v<Lane, double>) {
@@ -300,6 +309,7 @@ HWY_INLINE VecOf<D> PickLanes(D, VecOf<D> low, VecOf<D> high, VecOf<hn::RebindTo
     static_assert(std::is_same_v<Lane, std::int16_t>);
     return VecOf<D>{_mm512_permutex2var_epi16(low.raw, numbers.raw, high.raw)};
   }
+#endif
 }
 #endif
 

@@ -120,6 +120,9 @@ void PoolMax(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
     }
     return PoolRows<MaxReduction, T>(x, y, axes, MaxRow<T>{y, stores_past_caches(x, y)});
   }
+  if constexpr (kTilesRows<T> && sizeof(T) > 1) {
+    if (tiles_pixels<T>(x, y, axes)) return MaxOfTiledPixels<T>(x, y, axes);
+  }
   if constexpr (kTuned) {
     if (slides_pixels<T>(axes, x.size[1])) return SlidingMax<T>(x, y, axes);
   }
@@ -192,6 +195,9 @@ void PoolAvg(const Tensor5& y, const ConstTensor5& x, const WindowAxes& window, 
       if (pools_blocks<T>(x, y, axes)) return AvgOfBlocks<T>(x, y, axes, WindowDivisors{axes, divisor});
     }
     return PoolRows<SumReduction, T>(x, y, axes, AvgRow<T>{y, axes, divisor, stores_past_caches(x, y)});
+  }
+  if constexpr (kTilesRows<T> && sizeof(T) > 1) {
+    if (tiles_pixels<T>(x, y, axes)) return AvgOfTiledPixels<T>(x, y, axes, WindowDivisors{axes, divisor});
   }
   // Where f16 passes through working memory, its blocks of channels must agree on the loops of sums.
   if constexpr (kTuned && kConvertsHalf) {
