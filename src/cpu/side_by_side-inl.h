@@ -148,8 +148,12 @@ HWY_NOINLINE void ReduceSideBySide(const InputRows<T>& rows, std::int64_t row_st
           v[i] = ReduceColumns<Reduction>(rows, offset + column + i * lanes);
         });
       } else {
-        for (int i = 0; i < kColumns; ++i)
-          v[i] = ReduceColumnsAtEdge<Reduction>(rows, offset, column + i * lanes, w.in());
+        for (int i = 0; i < kColumns; ++i) {
+          const std::int64_t from = column + i * lanes;
+          v[i] = from >= 0 && from + lanes <= w.in()
+                     ? ReduceColumns<Reduction>(rows, offset + from)
+                     : ReduceColumnsAtEdge<Reduction>(rows, offset, from, w.in());
+        }
       }
       JoinNeighbours<Reduction, kColumns>(d, v);
       V window = v[0];
