@@ -17,7 +17,7 @@ namespace {
 
 using cenote_test::TargetGuard;
 
-/// Zeros, dense, between two pages whose use is a fault; the memory beside them is such a page on one side.
+/// Zeros, dense, whose first element begins, or whose last one ends, beside a page whose use is a fault.
 class TensorAtEdge {
  public:
   TensorAtEdge(DType dtype, const Dims& sizes, Layout layout, bool at_end) {
