@@ -58,8 +58,8 @@ void pool_at_edge(DType dtype, Layout layout, const Dims& sizes, const Window& w
   const TensorView taps = record;
   max_pool2d_into(y, x, max);
   max_pool2d_into(y, x, max, &taps);
-  if (dtype == DType::u8) return;  // bytes have no gradients, and their averages are of another dtype
   avg_pool2d_into(y, x, avg);
+  if (dtype == DType::u8) return;  // which has no gradients
   max_pool2d_backward_into(x, y, taps, max);
   avg_pool2d_backward_into(x, y, avg);
 }
